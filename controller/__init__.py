@@ -1,0 +1,1 @@
+"""Proposes token sequences and learns from their rewards. Sees choice counts only."""

@@ -1,0 +1,1 @@
+"""Recipes, benchmarks and recorded results; nothing imports it."""

@@ -1,0 +1,1 @@
+"""Turns an architecture into a measured accuracy."""

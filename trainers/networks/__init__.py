@@ -1,0 +1,1 @@
+"""Flax NNX modules built from a spec."""
