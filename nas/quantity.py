@@ -1,0 +1,47 @@
+"""Multiply-add counts as people write them: `400M`, `0.4B`, `4e8`."""
+
+import re
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?([KMGBT]?)")
+_LARGEST = 10**18
+
+
+def parse_flops(text: str) -> int:
+    """Returns the number of multiply-adds that `text` stands for.
+
+    >>> parse_flops("400M"), parse_flops("0.4B"), parse_flops("4e8")
+    (400000000, 400000000, 400000000)
+
+    Raises:
+      ValueError: if it is not a positive number with an optional unit.
+    """
+    match = _PATTERN.fullmatch(text.strip().upper().replace("_", ""))
+    if match is None:
+        raise ValueError(
+            "FLOPS must be a number of multiply-adds with an optional unit "
+            f"K, M, G, B or T, got {text[:40]!r}; write 400M, 0.4B or 4e8"
+        )
+    digits, exponent, unit = match.groups()
+    if len(digits) > 40:  # noqa: PLR2004  (keeps float() cheap and finite)
+        raise ValueError(f"FLOPS must have at most 40 digits, got {len(digits)}")
+    value = round(float(digits) * 10.0 ** int(exponent or 0) * _UNITS[unit])
+    if not 1 <= value <= _LARGEST:
+        raise ValueError(
+            f"FLOPS must be between 1 and 1e18, got {text[:40]!r}; write 400M for "
+            "EfficientNet-B0's size"
+        )
+    return value
+
+
+def format_flops(num_macs: float) -> str:
+    """Returns `num_macs` in three digits and a unit.
+
+    >>> format_flops(385_814_752), format_flops(37_745_884_192), format_flops(1e9)
+    ('386M', '37.7B', '1B')
+    """
+    for unit, scale in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        # 999.5 of a unit would print as 1e+03: it belongs to the next one.
+        if num_macs >= 0.9995 * scale:
+            return f"{num_macs / scale:.3g}{unit}"
+    return f"{num_macs:.0f}"

@@ -1,0 +1,204 @@
+"""What each child may use of a machine: cores, GPUs, TPU chips; and pinning to cores.
+
+Nothing here imports ray or starts JAX.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import tyro
+
+TPU_CHIPS = (1, 2, 4, 8)  # what Ray can hand out of one TPU host
+
+# Two children on one GPU at half a GPU each must leave room for the CUDA contexts.
+_GPU_MEMORY_SHARE = 0.9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """Who trains the children. By default one worker for each core, pinned to it."""
+
+    workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Children trained at the same time; as many as the machine holds by default."""
+    cpus_per_child: int = 1
+    """Cores for each worker."""
+    gpus_per_child: float = 0.0
+    """GPUs for each worker: a whole number, or a fraction to share one."""
+    tpus_per_child: int = 0
+    """TPU chips for each worker: 1, 2, 4 or 8."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Allotment:
+    """What Ray reserves for one child."""
+
+    cpus: int
+    gpus: float
+    tpus: int
+
+    @property
+    def ray_resources(self) -> dict[str, float]:
+        """The request in Ray's names."""
+        request: dict[str, float] = {"CPU": self.cpus}
+        if self.gpus:
+            request["GPU"] = self.gpus
+        if self.tpus:
+            request["TPU"] = self.tpus
+        return request
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """The JAX platforms that a worker may find itself on."""
+        if self.gpus:
+            return ("gpu", "cuda", "rocm")
+        return ("tpu",) if self.tpus else ("cpu",)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables for a worker.
+
+        Set for every worker, because a worker on this machine inherits the driver's
+        environment and one elsewhere does not.
+        """
+        variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}  # relative paths keep working
+        if not self.gpus and not self.tpus:
+            variables["JAX_PLATFORMS"] = "cpu"
+        if 0 < self.gpus < 1:
+            share = _GPU_MEMORY_SHARE * self.gpus
+            variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{share:.3f}"
+        return variables
+
+    def __str__(self) -> str:
+        """For the screen."""
+        parts = [f"{self.cpus} core{'s' if self.cpus > 1 else ''}"]
+        if self.gpus:
+            parts.append(f"{self.gpus:g} GPU")
+        if self.tpus:
+            parts.append(f"{self.tpus} TPU chip{'s' if self.tpus > 1 else ''}")
+        return " and ".join(parts)
+
+
+def allot(options: WorkerOptions) -> Allotment:
+    """Checks what can be checked without a cluster.
+
+    Raises:
+      ValueError: for amounts that Ray cannot hand out.
+    """
+    if options.workers is not None and options.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {options.workers}")
+    if options.cpus_per_child < 1:
+        raise ValueError(
+            f"--cpus-per-child must be at least 1, got {options.cpus_per_child}"
+        )
+    gpus, tpus = options.gpus_per_child, options.tpus_per_child
+    if not (0.0 <= gpus <= 1.0 or (gpus > 1.0 and gpus.is_integer())):
+        raise ValueError(
+            "--gpus-per-child must be a whole number, or a fraction below 1 to share "
+            f"one, got {gpus:g}"
+        )
+    if tpus not in (0, *TPU_CHIPS):
+        raise ValueError(
+            f"--tpus-per-child must be one of {', '.join(map(str, TPU_CHIPS))}, the "
+            f"parts into which a TPU host divides, got {tpus}"
+        )
+    if gpus and tpus:
+        raise ValueError(
+            "a child trains on GPUs or on TPU chips, and both were asked for; drop "
+            "--gpus-per-child or --tpus-per-child"
+        )
+    return Allotment(cpus=options.cpus_per_child, gpus=gpus, tpus=tpus)
+
+
+def count_workers(
+    options: WorkerOptions, allotment: Allotment, available: dict[str, float]
+) -> int:
+    """Returns how many children fit into `available` (in Ray's names) at once.
+
+    Raises:
+      ValueError: if that is none, or fewer than were asked for.
+    """
+    request = allotment.ray_resources
+    fitting = min(
+        int(available.get(name, 0.0) / amount + 1e-9)
+        for name, amount in request.items()
+    )
+    wanted = options.workers or max(1, fitting)
+    if fitting < wanted:
+        held = ", ".join(f"{available.get(name, 0.0):g} {name}" for name in request)
+        raise ValueError(
+            f"{wanted} worker{'s' if wanted > 1 else ''} of {allotment} each must fit "
+            f"into what there is ({held}); ask for fewer with --workers, or for less "
+            "with --cpus-per-child and the like"
+        )
+    return wanted
+
+
+def local_cores() -> int:
+    """Returns the number of cores that this process may use."""
+    return len(_allowed_cores())
+
+
+@dataclasses.dataclass(frozen=True)
+class CoreClaim:
+    """Cores that this process holds for as long as it lives."""
+
+    cores: tuple[int, ...]
+    _locks: tuple[TextIO, ...]
+
+
+def claim_cores(number: int, folder: Path | None = None) -> CoreClaim | None:
+    """Pins this process to `number` cores that no other claimant holds.
+
+    A claim is a lock on a file of the core's in `folder` (by default one of the
+    user's own in the temporary directory). The system lets go of it when the process
+    dies, however it dies. To be called before JAX starts, whose threads inherit the
+    pinning and are as many as the cores.
+
+    Returns None, and pins nothing, where the system has no pinning, or where fewer
+    cores are free.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    folder = folder or _slots_folder()
+    locks: dict[int, TextIO] = {}
+    for core in sorted(_allowed_cores()):
+        file = (folder / f"core-{core}").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        locks[core] = file
+        if len(locks) == number:
+            os.sched_setaffinity(0, locks)
+            return CoreClaim(tuple(locks), tuple(locks.values()))
+    for file in locks.values():
+        file.close()
+    return None
+
+
+def _allowed_cores() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _slots_folder() -> Path:
+    """The user's own folder of core slots.
+
+    Raises:
+      PermissionError: if someone else made a folder of that name.
+    """
+    folder = Path(tempfile.gettempdir()) / f"mbconv-nas-cores-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise PermissionError(f"{folder} must be this user's own folder; remove it")
+    return folder

@@ -1,0 +1,157 @@
+"""A run's folder: its files, its lock, and writing them whole or not at all."""
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_LOCK = ".lock"
+
+
+class RunFolderError(ValueError):
+    """A folder that cannot be used for a run. One line, with the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run's folder."""
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        """Every finished child: the state of the search."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """How the search was started: command, versions, seed, hardware."""
+        return self.path / "config.json"
+
+    @property
+    def best(self) -> Path:
+        """The child with the highest reward, as an architecture file."""
+        return self.path / "best.json"
+
+    @property
+    def pareto(self) -> Path:
+        """The children that no other beats in both accuracy and multiply-adds."""
+        return self.path / "pareto.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, one self-contained page."""
+        return self.path / "report.html"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files of the run as a whole."""
+        return self.path / "tensorboard"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder for one search; the system lets go when the process dies.
+
+        Raises:
+          RunFolderError: if another search holds it, or it cannot be written.
+        """
+        try:
+            file = (self.path / _LOCK).open("a+")
+        except OSError as error:
+            raise RunFolderError(
+                f"a run folder must be writable, got {self.path}: {error.strerror}; "
+                "choose another with --output"
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunFolderError(
+                    f"a run folder serves one search at a time, and {self.path} is in "
+                    f"use by process {file.read(20).strip() or 'unknown'}; wait for "
+                    "it, stop it, or choose another folder"
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+
+def create(output: Path | None) -> RunFolder:
+    """Makes an empty run folder: `output`, or a new one under runs/.
+
+    Raises:
+      RunFolderError: if `output` holds something already, or cannot be made.
+    """
+    if output is None:
+        output = _new_name(Path("runs"))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        entries = {entry.name for entry in output.iterdir()} - {_LOCK}
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot use {output} as output folder: {error.strerror}; "
+            "name another with --output"
+        ) from None
+    if "journal.jsonl" in entries:
+        raise RunFolderError(
+            f"the output folder must be new or empty, and {output} holds a search; "
+            f"continue that with --resume {output}, or name another folder"
+        )
+    if entries:
+        raise RunFolderError(
+            f"the output folder must be new or empty, and {output} holds "
+            f"{min(entries)!r}{' and more' if len(entries) > 1 else ''}; "
+            "name another folder"
+        )
+    return RunFolder(output)
+
+
+def open_existing(path: Path) -> RunFolder:
+    """Returns the folder of an earlier search.
+
+    Raises:
+      RunFolderError: if it is not one.
+    """
+    folder = RunFolder(path)
+    if not path.is_dir():
+        raise RunFolderError(
+            f"a run is a folder made by a search, and {path} is not one"
+        )
+    if not folder.journal.is_file():
+        raise RunFolderError(
+            f"a run folder holds journal.jsonl, and {path} does not; name the folder "
+            "that a search printed"
+        )
+    return folder
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replaces `path` by a file holding `text`: readers see the old one or the new.
+
+    Raises:
+      OSError: if it cannot be written; the old file stays.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _new_name(parent: Path) -> Path:
+    name = datetime.datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    path = parent / name
+    number = 1
+    while path.exists():
+        number += 1
+        path = parent / f"{name}-{number}"
+    return path

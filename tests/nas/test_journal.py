@@ -1,0 +1,222 @@
+"""Tests for nas.journal."""
+
+import json
+import resource
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas import journal
+
+HEADER = journal.Header(
+    created=1.7e9,
+    definition={"space": "mbconv", "restrict": ["a=1"]},
+    dataset="digits",
+    versions={"jax": "0.10.2"},
+)
+
+# A short alphabet: building the table of all characters takes seconds.
+_texts = st.text('a\n"\\<é\u2028😀\0', max_size=20)
+_amounts = st.floats(0, 1e6, allow_nan=False)
+_workers = st.none() | st.builds(journal.Worker, host=_texts, pid=st.integers(0, 2**22))
+
+
+def trained(index, *, asked=None, reward=0.5, accuracy=0.9, num_macs=10**8):
+    return journal.Trained(
+        index=index,
+        asked=index + 1 if asked is None else asked,
+        tokens=(index, 1),
+        num_macs=num_macs,
+        num_params=1_000,
+        finished=1.7e9 + index,
+        worker=journal.Worker(host="here", pid=1),
+        reward=reward,
+        accuracy=accuracy,
+        losses=(2.3, 1.1),
+        num_steps=2,
+        images_per_second=100.0,
+        seconds=journal.Seconds(compile=1.0, train=2.0, eval=0.1),
+    )
+
+
+@st.composite
+def _children(draw):
+    """Children in an order that a search can lead to."""
+    asked = 0
+    children = []
+    for index in draw(st.permutations(range(draw(st.integers(0, 6))))):
+        asked = max(asked, index + 1) + draw(st.integers(0, 2))
+        basics = {
+            "index": index,
+            "asked": asked,
+            "tokens": tuple(draw(st.lists(st.integers(0, 9), max_size=4))),
+            "num_macs": draw(st.integers(0, 10**12)),
+            "num_params": draw(st.integers(0, 10**9)),
+            "finished": draw(_amounts),
+            "worker": draw(_workers),
+        }
+        if draw(st.booleans()):
+            child = journal.Failed(**basics, infeasible=draw(_texts))
+        else:
+            child = journal.Trained(
+                **basics,
+                reward=draw(st.floats(-10, 10)),
+                accuracy=draw(st.floats(0, 1)),
+                losses=tuple(draw(st.lists(_amounts, max_size=3))),
+                num_steps=draw(st.integers(0, 1000)),
+                images_per_second=draw(_amounts),
+                seconds=journal.Seconds(
+                    compile=draw(_amounts), train=draw(_amounts), eval=draw(_amounts)
+                ),
+            )
+        children.append(child)
+    return children
+
+
+def write(path, children):
+    journal.create(path, HEADER)
+    with journal.Writer(path, journal.read(path)) as writer:
+        for child in children:
+            writer.append(child)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A module's folder: Hypothesis runs one test's examples in one fixture."""
+    return tmp_path_factory.mktemp("journal")
+
+
+@given(children=_children())
+def test_what_is_appended_is_read_back(folder, children):
+    path = folder / "round-trip.jsonl"
+    path.unlink(missing_ok=True)
+    contents = journal.read(write(path, children))
+    assert contents.header == HEADER
+    assert list(contents.children) == children
+    assert contents.num_bytes == path.stat().st_size
+
+
+@given(children=_children(), data=st.data())
+def test_a_journal_cut_anywhere_keeps_its_complete_lines(folder, children, data):
+    path = folder / "cut.jsonl"
+    path.unlink(missing_ok=True)
+    whole = write(path, children).read_bytes()
+    header_ends = whole.index(b"\n") + 1
+    cut = data.draw(st.integers(header_ends, len(whole)))
+    path.write_bytes(whole[:cut])
+
+    num_left = whole[:cut].count(b"\n") - 1
+    contents = journal.read(path)
+    assert list(contents.children) == children[:num_left]
+
+    # The rest appended again makes the file that was never cut.
+    with journal.Writer(path, contents) as writer:
+        for child in children[num_left:]:
+            writer.append(child)
+    assert path.read_bytes() == whole
+
+
+def test_every_line_is_json_with_the_promised_keys(tmp_path):
+    path = write(tmp_path / "j", [trained(0)])
+    header, child = map(json.loads, path.read_text().splitlines())
+    assert header["version"] == 1
+    assert {"tokens", "reward", "accuracy", "num_macs", "num_params"} <= child.keys()
+    assert child["tokens"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda _: b"garbage", "line 3: line: Invalid JSON"),
+        (lambda _: b"", "line 3"),
+        (lambda line: line.replace(b'"reward":0.5', b'"reward":"0.5"'), "reward"),
+        (lambda line: line.replace(b'"reward":0.5', b'"reward":NaN'), "reward"),
+        (lambda line: line.replace(b'"reward":0.5,', b""), "reward"),
+        (lambda line: line.replace(b'"accuracy":0.9', b'"accuracy":1.5'), "accuracy"),
+        (lambda line: line.replace(b'{"index"', b'{"extra":1,"index"'), "extra"),
+        (lambda line: line.replace(b'"index":1', b'"index":0'), "twice"),
+        (lambda line: line.replace(b'"asked":2', b'"asked":1'), "asked"),
+        (lambda line: line.replace(b'"tokens":[1', b'"tokens":[-1'), "tokens"),
+        (lambda _: b"[" * 100_000, "line 3"),
+    ],
+)
+def test_a_damaged_middle_is_refused_in_one_line(tmp_path, damage, told):
+    path = write(tmp_path / "j", [trained(0), trained(1), trained(2)])
+    lines = path.read_bytes().split(b"\n")
+    damaged = damage(lines[2])
+    assert damaged != lines[2]
+    lines[2] = damaged
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(journal.JournalError, match="line 3") as error:
+        journal.read(path)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1_000
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(folder, data):
+    path = folder / "bytes.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(journal.JournalError):
+        journal.read(path)
+
+
+def test_an_endless_line_is_refused(tmp_path):
+    path = tmp_path / "j"
+    path.write_bytes(b"x" * (journal.MAX_LINE_BYTES + 1))
+    with pytest.raises(journal.JournalError, match="longer than"):
+        journal.read(path)
+
+
+def test_a_missing_journal_is_named(tmp_path):
+    with pytest.raises(journal.JournalError, match=r"gone.*No such file"):
+        journal.read(tmp_path / "gone")
+
+
+def test_a_newer_version_is_refused(tmp_path):
+    path = write(tmp_path / "j", [])
+    path.write_text(path.read_text().replace('"version":1', '"version":2'))
+    with pytest.raises(journal.JournalError, match="version"):
+        journal.read(path)
+
+
+def test_a_journal_is_never_replaced(tmp_path):
+    path = write(tmp_path / "j", [trained(0)])
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError):
+        journal.create(path, HEADER)
+    assert path.read_bytes() == before
+
+
+def test_a_link_is_not_written_through(tmp_path):
+    victim = write(tmp_path / "victim", [])
+    link = tmp_path / "j"
+    link.symlink_to(victim)
+    before = victim.read_bytes()
+    with pytest.raises(OSError, match="symbolic links"):
+        journal.Writer(link, journal.read(link))
+    assert victim.read_bytes() == before
+
+
+def test_a_full_disk_loses_only_the_child_that_did_not_fit(tmp_path):
+    """A limit on file sizes stands in for the full disk: the write is cut short."""
+    path = write(tmp_path / "j", [trained(0)])
+    size = path.stat().st_size
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+    try:
+        with (
+            journal.Writer(path, journal.read(path)) as writer,
+            pytest.raises(OSError, match="too large"),
+        ):
+            writer.append(trained(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.stat().st_size == size + 100
+    assert journal.read(path).children == (trained(0),)
