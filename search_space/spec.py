@@ -13,12 +13,22 @@ added to its output wherever stride is 1 and the widths agree. `pool`: as `ident
 and a layer that changes the shape adds its input too, average-pooled by the stride
 (window = stride, SAME) and cut or zero-padded to the new width. The paper names the
 operation and no more; this parameter-free reading is ours.
+
+Impossible values are refused when an object is made, with a
+`pydantic.ValidationError` (a `ValueError`); `explain` puts one in a line. With SAME
+padding any map can be strided further, down to one pixel, so nothing breaks at a
+resolution that is too low; yet strides that find nothing left to stride over change
+what the network is. Hence the rule that `resolution` is at least the total stride.
 """
 
-from typing import Annotated, Literal
+import math
+import re
+import reprlib
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 Activation = Literal["relu", "relu6", "swish"]
 Skip = Literal["none", "identity", "pool"]
@@ -28,16 +38,39 @@ MAX_RESOLUTION = 4_096
 MAX_KERNEL = 15
 MAX_REPEATS = 256
 MAX_STAGES = 64
+MAX_LAYERS = 1_024  # repeats of all stages together
 MAX_CLASSES = 1_000_000
+
+STEM_POOL_KERNEL = 3  # ResNet's max-pooling after the stem (arXiv:1512.03385, table 1)
+STEM_POOL_STRIDE = 2
+
+
+def _odd(kernel: int) -> int:
+    if kernel % 2 == 0:
+        # An even window has no centre: SAME padding would shift the map by half a
+        # pixel, to a side on which frameworks differ.
+        raise PydanticCustomError("odd", "must be odd")
+    return kernel
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise PydanticCustomError("printable", "must be printable, on one line")
+    return name
+
 
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Kernel = Annotated[
-    int, Field(ge=1, le=MAX_KERNEL, json_schema_extra={"not": {"multipleOf": 2}})
+    int,
+    Field(ge=1, le=MAX_KERNEL, json_schema_extra={"not": {"multipleOf": 2}}),
+    AfterValidator(_odd),
 ]
 Stride = Annotated[int, Field(ge=1, le=4)]
+Expansion = Annotated[int, Field(ge=1, le=16)]
 Repeats = Annotated[int, Field(ge=1, le=MAX_REPEATS)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -81,7 +114,7 @@ class MBConvStage:
     channels: Channels
     kernel: Kernel
     stride: Stride
-    expansion: Annotated[int, Field(ge=1, le=16)]
+    expansion: Expansion
     repeats: Repeats
     se_ratio: Ratio = 0.0
     skip: Skip = "identity"
@@ -137,10 +170,10 @@ class ArchSpec:
     `resolution` is the side in pixels of the input it is meant for; costs are
     computed there. `drop_path` is the highest stochastic-depth drop rate: layer i of
     n drops its residual branch with rate `drop_path * i / n` (EfficientNet's
-    TensorFlow code; survival 0.8 is `drop_path=0.2`).
+    TensorFlow code, i from 0; survival 0.8 is `drop_path=0.2`).
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Name
     resolution: Annotated[int, Field(ge=1, le=MAX_RESOLUTION)]
     in_channels: Annotated[int, Field(ge=1, le=1_024)] = 3
     num_classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)] = 1000
@@ -149,3 +182,67 @@ class ArchSpec:
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=MAX_STAGES)]
     head: Head
     drop_path: Rate = 0.0
+
+    @property
+    def total_stride(self) -> int:
+        """Product of all strides, the stem's pooling included."""
+        stem = self.stem.stride * (STEM_POOL_STRIDE if self.stem.pool else 1)
+        return stem * math.prod([stage.stride for stage in self.stages])
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        if (stride := self.total_stride) > self.resolution:
+            raise PydanticCustomError(
+                "total_stride",
+                "resolution must be at least the total stride {stride}, got {got};"
+                " raise the resolution or stride less",
+                {"stride": stride, "got": self.resolution},
+            )
+        if (layers := sum([stage.repeats for stage in self.stages])) > MAX_LAYERS:
+            raise PydanticCustomError(
+                "max_layers",
+                "repeats must sum to at most {most} over all stages, got {got}",
+                {"most": MAX_LAYERS, "got": layers},
+            )
+        return self
+
+
+def explain(error: ValidationError) -> str:
+    """Returns the first fault in `error` on one line: field, rule and value.
+
+    >>> try:
+    ...     Stem(channels=32, kernel=4)
+    ... except ValidationError as error:
+    ...     explain(error)
+    'kernel must be odd, got 4'
+    """
+    first, *others = error.errors(include_url=False)
+    text = _fault(first)
+    return text + (f" (and {len(others)} more)" if others else "")
+
+
+def _fault(error: ErrorDetails) -> str:
+    kind, message, location = error["type"], error["msg"], error["loc"]
+    # Inside `stages` pydantic adds the stage's kind after its index; files do not.
+    path = [
+        part if isinstance(part, int) or part.isidentifier() else reprlib.repr(part)
+        for i, part in enumerate(location)
+        if i == 0 or not isinstance(location[i - 1], int)
+    ]
+    field = ".".join(str(part) for part in path) or "the whole"
+    match kind:
+        case "total_stride" | "max_layers":
+            return message
+        case "missing":
+            return f"{field} is required"
+        case "union_tag_not_found":
+            return f"{field}.kind is required"
+        case "union_tag_invalid":
+            context = error.get("ctx", {})
+            kinds, tag = context.get("expected_tags"), context.get("tag")
+            return f"{field}.kind must be one of {kinds}, got {reprlib.repr(tag)}"
+        case "unexpected_keyword_argument":
+            return f"{field} is not a known field, got {reprlib.repr(error['input'])}"
+        case _:
+            rule = re.sub(r"^\w+ should ", "must ", message)
+            return f"{field} {rule}, got {reprlib.repr(error['input'])}"
