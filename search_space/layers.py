@@ -5,16 +5,36 @@ ceil(n / s), whatever its kernel. Maps are square, so a size is one number. Maps
 one pixel are legal, and a stride on one is too: the output is one pixel again.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from search_space.spec import ArchSpec, ConvStage, Head, MBConvStage, Stage, Stem
-
-STEM_POOL_KERNEL = 3  # ResNet's max-pooling after the stem (arXiv:1512.03385, table 1)
-STEM_POOL_STRIDE = 2
+from search_space.spec import (
+    STEM_POOL_KERNEL,
+    STEM_POOL_STRIDE,
+    ArchSpec,
+    BottleneckStage,
+    ConvStage,
+    Head,
+    MBConvStage,
+    SepConvStage,
+    Stage,
+    Stem,
+)
 
 LayerSkip = Literal["none", "identity", "pool", "projection"]
+Op = Literal[
+    "conv",
+    "depthwise_conv",
+    "dense",
+    "batch_norm",
+    "average_pool",
+    "global_average_pool",
+    "max_pool",
+    "scale",
+    "add",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,9 +68,9 @@ class Block:
     out_channels: int
     out_size: int
     stride: int
-    se_hidden: int
-    skip: LayerSkip
-    drop_rate: float
+    se_hidden: int = 0
+    skip: LayerSkip = "none"
+    drop_rate: float = 0.0
 
 
 def blocks(spec: ArchSpec) -> tuple[Block, ...]:
@@ -59,74 +79,79 @@ def blocks(spec: ArchSpec) -> tuple[Block, ...]:
 
 
 def _blocks(spec: ArchSpec) -> Iterator[Block]:
-    stem = spec.stem
-    size = out_size(spec.resolution, stem.stride)
-    if stem.pool:
-        size = out_size(size, STEM_POOL_STRIDE)
-    channels = stem.channels
-    yield Block(
-        name="stem",
-        spec=stem,
-        in_channels=spec.in_channels,
-        in_size=spec.resolution,
-        out_channels=channels,
-        out_size=size,
-        stride=stem.stride,
-        se_hidden=0,
-        skip="none",
-        drop_rate=0.0,
-    )
+    block = stem_block(spec.stem, in_channels=spec.in_channels, in_size=spec.resolution)
+    yield block
     num_layers = sum(stage.repeats for stage in spec.stages)
-    done = 0
+    index = 0  # of the layer among those of all stages
     for i, stage in enumerate(spec.stages):
-        for j in range(stage.repeats):
-            block = stage_block(
-                stage,
-                in_channels=channels,
-                in_size=size,
-                stride=stage.stride if j == 0 else 1,
-                name=f"stage{i}.layer{j}",
-                drop_rate=spec.drop_path * done / num_layers,
+        for layer in stage_blocks(
+            stage, in_channels=block.out_channels, in_size=block.out_size
+        ):
+            rate = spec.drop_path * index / num_layers
+            block = dataclasses.replace(
+                layer,
+                name=f"stage{i}.{layer.name}",
+                drop_rate=0.0 if layer.skip == "none" else rate,
             )
             yield block
-            channels, size, done = block.out_channels, block.out_size, done + 1
-    yield Block(
-        name="head",
-        spec=spec.head,
-        in_channels=channels,
-        in_size=size,
-        out_channels=spec.num_classes,
-        out_size=1,
-        stride=1,
-        se_hidden=0,
-        skip="none",
-        drop_rate=0.0,
+            index += 1
+    yield head_block(
+        spec.head,
+        in_channels=block.out_channels,
+        in_size=block.out_size,
+        num_classes=spec.num_classes,
     )
 
 
-def stage_block(
-    stage: Stage,
-    *,
-    in_channels: int,
-    in_size: int,
-    stride: int,
-    name: str = "layer",
-    drop_rate: float = 0.0,
-) -> Block:
-    """Returns one layer of `stage` as it stands behind `in_channels` x `in_size`^2."""
-    skip = _layer_skip(stage, in_channels, stride)
-    se_ratio = stage.se_ratio if isinstance(stage, ConvStage | MBConvStage) else 0.0
+def stem_block(stem: Stem, *, in_channels: int, in_size: int) -> Block:
+    """Returns the stem for images of `in_size` x `in_size` x `in_channels`."""
+    size = out_size(in_size, stem.stride)
     return Block(
-        name=name,
-        spec=stage,
+        name="stem",
+        spec=stem,
         in_channels=in_channels,
         in_size=in_size,
-        out_channels=stage.channels,
-        out_size=out_size(in_size, stride),
-        stride=stride,
-        se_hidden=se_hidden(in_channels, se_ratio),
-        skip=skip,
-        drop_rate=0.0 if skip == "none" else drop_rate,
+        out_channels=stem.channels,
+        out_size=out_size(size, STEM_POOL_STRIDE) if stem.pool else size,
+        stride=stem.stride,
+    )
+
+
+def stage_blocks(stage: Stage, *, in_channels: int, in_size: int) -> tuple[Block, ...]:
+    """Returns the layers of one stage alone: `layer0`, `layer1`, ..., none dropped."""
+    se_ratio = stage.se_ratio if isinstance(stage, ConvStage | MBConvStage) else 0.0
+    found: list[Block] = []
+    channels, size = in_channels, in_size
+    for i in range(stage.repeats):
+        stride = stage.stride if i == 0 else 1
+        block = Block(
+            name=f"layer{i}",
+            spec=stage,
+            in_channels=channels,
+            in_size=size,
+            out_channels=stage.channels,
+            out_size=out_size(size, stride),
+            stride=stride,
+            se_hidden=se_hidden(channels, se_ratio),
+            skip=_layer_skip(stage, channels, stride),
+        )
+        found.append(block)
+        channels, size = block.out_channels, block.out_size
+    return tuple(found)
+
+
+def head_block(
+    head: Head, *, in_channels: int, in_size: int, num_classes: int
+) -> Block:
+    """Returns the head behind a map of `in_size` x `in_size` x `in_channels`."""
+    return Block(
+        name="head",
+        spec=head,
+        in_channels=in_channels,
+        in_size=in_size,
+        out_channels=num_classes,
+        out_size=1,
+        stride=1,
     )
 
 
@@ -163,3 +188,184 @@ def _layer_skip(stage: Stage, in_channels: int, stride: int) -> LayerSkip:
             if same_shape:
                 return "identity"
             return "pool" if stage.skip == "pool" else "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """A primitive operation on one image. Activations and dropout have none of theirs.
+
+    Attributes:
+      name: the block's name and its own: `stage0.layer0.expand`.
+      op: `scale` multiplies a map by squeeze-and-excitation's gates.
+      in_channels: channels of the map it reads.
+      in_size: its side in pixels.
+      out_channels: channels of the map it writes; `add` cuts or zero-pads its second
+        operand to them.
+      out_size: its side in pixels.
+      kernel: side of the window; the whole map for `global_average_pool`.
+      stride: SAME padding.
+      bias: whether a bias is added.
+      held: elements of other maps that must stay in memory meanwhile: the input that
+        will be added later, the map that squeeze-and-excitation will scale.
+    """
+
+    name: str
+    op: Op
+    in_channels: int
+    in_size: int
+    out_channels: int
+    out_size: int
+    kernel: int = 1
+    stride: int = 1
+    bias: bool = False
+    held: int = 0
+
+
+def layers(spec: ArchSpec) -> tuple[Layer, ...]:
+    """Returns every primitive layer of `spec` in the order of execution."""
+    return tuple(layer for block in blocks(spec) for layer in block_layers(block))
+
+
+def block_layers(block: Block) -> tuple[Layer, ...]:
+    """Returns the primitive layers of one block in the order of execution."""
+    tape = _Tape(block)
+    match block.spec:
+        case Stem() as stem:
+            tape.conv("conv", stem.channels, stem.kernel, block.stride)
+            if stem.pool:
+                tape.append(
+                    "pool",
+                    "max_pool",
+                    out_size=block.out_size,
+                    kernel=STEM_POOL_KERNEL,
+                    stride=STEM_POOL_STRIDE,
+                )
+        case ConvStage() as stage:
+            tape.conv("conv", stage.channels, stage.kernel, block.stride)
+            tape.squeeze_excite()
+        case SepConvStage() as stage:
+            tape.depthwise(stage.kernel)
+            tape.conv("pointwise", stage.channels)
+        case MBConvStage() as stage:
+            if stage.expansion > 1:
+                tape.conv("expand", block.in_channels * stage.expansion)
+            tape.depthwise(stage.kernel)
+            tape.squeeze_excite()
+            tape.conv("project", stage.channels)
+        case BottleneckStage() as stage:
+            tape.conv("reduce", stage.bottleneck)
+            tape.conv("conv", stage.bottleneck, stage.kernel, block.stride)
+            tape.conv("expand", stage.channels)
+        case Head() as head:
+            if head.channels is not None:
+                tape.conv("conv", head.channels)
+            tape.append("pool", "global_average_pool", out_size=1, kernel=block.in_size)
+            tape.append("classifier", "dense", channels=block.out_channels, bias=True)
+    tape.skip()
+    return tuple(tape.layers)
+
+
+class _Tape:
+    """Appends layers, each reading the map that the last one wrote."""
+
+    def __init__(self, block: Block) -> None:
+        self.layers: list[Layer] = []
+        self._block = block
+        self._channels = block.in_channels
+        self._size = block.in_size
+        self._input_held = False
+        self._held = 0
+
+    def append(
+        self,
+        name: str,
+        op: Op,
+        *,
+        channels: int | None = None,
+        out_size: int | None = None,
+        kernel: int = 1,
+        stride: int = 1,
+        bias: bool = False,
+    ) -> None:
+        """Appends a layer; channels and size stay as they are unless given."""
+        layer = Layer(
+            name=f"{self._block.name}.{name}",
+            op=op,
+            in_channels=self._channels,
+            in_size=self._size,
+            out_channels=self._channels if channels is None else channels,
+            out_size=self._size if out_size is None else out_size,
+            kernel=kernel,
+            stride=stride,
+            bias=bias,
+            held=self._held + (self._input if self._input_held else 0),
+        )
+        self.layers.append(layer)
+        if len(self.layers) == 1:  # the first reads the block's input: counted there
+            self._input_held = self._block.skip != "none"
+        self._channels, self._size = layer.out_channels, layer.out_size
+
+    @property
+    def _input(self) -> int:
+        return self._block.in_channels * self._block.in_size**2
+
+    def conv(self, name: str, channels: int, kernel: int = 1, stride: int = 1) -> None:
+        """Appends a convolution without a bias, and its batch norm."""
+        self.append(
+            name,
+            "conv",
+            channels=channels,
+            out_size=out_size(self._size, stride),
+            kernel=kernel,
+            stride=stride,
+        )
+        self.append(f"{name}_bn", "batch_norm")
+
+    def depthwise(self, kernel: int) -> None:
+        """Appends a depthwise convolution with the block's stride, and batch norm."""
+        self.append(
+            "depthwise",
+            "depthwise_conv",
+            out_size=self._block.out_size,
+            kernel=kernel,
+            stride=self._block.stride,
+        )
+        self.append("depthwise_bn", "batch_norm")
+
+    def squeeze_excite(self) -> None:
+        """Appends the layers of squeeze-and-excitation, if the block has it."""
+        if not self._block.se_hidden:
+            return
+        channels, size = self._channels, self._size
+        self.append("se_pool", "global_average_pool", out_size=1, kernel=size)
+        self._held = channels * size**2
+        self.append("se_reduce", "conv", channels=self._block.se_hidden, bias=True)
+        self.append("se_expand", "conv", channels=channels, bias=True)
+        self._size, self._held = size, channels  # the gates, while the map is scaled
+        self.append("se_scale", "scale")
+        self._held = 0
+
+    def skip(self) -> None:
+        """Appends the layers of the skip path, which read the input, and the sum."""
+        block = self._block
+        if block.skip == "none":
+            return
+        output = self._channels * self._size**2
+        operand = self._input
+        self._channels, self._size = block.in_channels, block.in_size
+        self._input_held, self._held = False, output
+        if block.skip == "pool":
+            self.append(
+                "skip_pool",
+                "average_pool",
+                out_size=block.out_size,
+                kernel=block.stride,
+                stride=block.stride,
+            )
+            operand = block.in_channels * block.out_size**2
+        elif block.skip == "projection":
+            self.conv("projection", block.out_channels, 1, block.stride)
+            operand = output
+        self._channels, self._size = block.out_channels, block.out_size
+        self._held = operand
+        self.append("add", "add")
