@@ -51,12 +51,14 @@ class Header(_Record):
     """The first line: what defines the run.
 
     `definition` is opaque here; `nas.definition` reads it. `dataset` is one line for
-    people. `created` is in seconds since the epoch.
+    people. `num_children` is how many were asked for, which a resumed search may
+    exceed. `created` is in seconds since the epoch.
     """
 
     journal: Literal["mbconv-nas"] = "mbconv-nas"
     version: Literal[1] = 1
     created: _Seconds
+    num_children: _Count
     definition: dict[str, JsonValue]
     dataset: Annotated[str, Field(max_length=1_000)]
     versions: dict[str, str]

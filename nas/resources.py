@@ -9,6 +9,7 @@ import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -20,17 +21,21 @@ TPU_CHIPS = (1, 2, 4, 8)  # what Ray can hand out of one TPU host
 _GPU_MEMORY_SHARE = 0.9
 
 
+class ResourceError(ValueError):
+    """Workers that cannot be had. One line: rule, value and remedy."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
     """Who trains the children. By default one worker for each core, pinned to it."""
 
     workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Children trained at the same time; as many as the machine holds by default."""
-    cpus_per_child: int = 1
+    cpus_per_child: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Cores for each worker."""
-    gpus_per_child: float = 0.0
+    gpus_per_child: Annotated[float, tyro.conf.arg(metavar="X")] = 0.0
     """GPUs for each worker: a whole number, or a fraction to share one."""
-    tpus_per_child: int = 0
+    tpus_per_child: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """TPU chips for each worker: 1, 2, 4 or 8."""
 
 
@@ -88,27 +93,27 @@ def allot(options: WorkerOptions) -> Allotment:
     """Checks what can be checked without a cluster.
 
     Raises:
-      ValueError: for amounts that Ray cannot hand out.
+      ResourceError: for amounts that Ray cannot hand out.
     """
     if options.workers is not None and options.workers < 1:
-        raise ValueError(f"--workers must be at least 1, got {options.workers}")
+        raise ResourceError(f"--workers must be at least 1, got {options.workers}")
     if options.cpus_per_child < 1:
-        raise ValueError(
+        raise ResourceError(
             f"--cpus-per-child must be at least 1, got {options.cpus_per_child}"
         )
     gpus, tpus = options.gpus_per_child, options.tpus_per_child
     if not (0.0 <= gpus <= 1.0 or (gpus > 1.0 and gpus.is_integer())):
-        raise ValueError(
+        raise ResourceError(
             "--gpus-per-child must be a whole number, or a fraction below 1 to share "
             f"one, got {gpus:g}"
         )
     if tpus not in (0, *TPU_CHIPS):
-        raise ValueError(
+        raise ResourceError(
             f"--tpus-per-child must be one of {', '.join(map(str, TPU_CHIPS))}, the "
             f"parts into which a TPU host divides, got {tpus}"
         )
     if gpus and tpus:
-        raise ValueError(
+        raise ResourceError(
             "a child trains on GPUs or on TPU chips, and both were asked for; drop "
             "--gpus-per-child or --tpus-per-child"
         )
@@ -116,12 +121,12 @@ def allot(options: WorkerOptions) -> Allotment:
 
 
 def count_workers(
-    options: WorkerOptions, allotment: Allotment, available: dict[str, float]
+    options: WorkerOptions, allotment: Allotment, available: Mapping[str, float]
 ) -> int:
     """Returns how many children fit into `available` (in Ray's names) at once.
 
     Raises:
-      ValueError: if that is none, or fewer than were asked for.
+      ResourceError: if that is none, or fewer than were asked for.
     """
     request = allotment.ray_resources
     fitting = min(
@@ -131,7 +136,7 @@ def count_workers(
     wanted = options.workers or max(1, fitting)
     if fitting < wanted:
         held = ", ".join(f"{available.get(name, 0.0):g} {name}" for name in request)
-        raise ValueError(
+        raise ResourceError(
             f"{wanted} worker{'s' if wanted > 1 else ''} of {allotment} each must fit "
             f"into what there is ({held}); ask for fewer with --workers, or for less "
             "with --cpus-per-child and the like"

@@ -12,6 +12,7 @@ from nas import journal
 
 HEADER = journal.Header(
     created=1.7e9,
+    num_children=10,
     definition={"space": "mbconv", "restrict": ["a=1"]},
     dataset="digits",
     versions={"jax": "0.10.2"},

@@ -1,0 +1,97 @@
+"""How a search was started: command, versions, hardware, for config.json."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from nas import run_folder
+from nas.run_folder import RunFolder
+
+_PACKAGES = ("mbconv-nas", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that decide a result."""
+    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def write_config(
+    folder: RunFolder,
+    *,
+    command: list[str],
+    options: dict[str, Any],
+    seed: int,
+) -> None:
+    """Adds this start of the search to config.json, which lists them all.
+
+    Raises:
+      ValueError: if the file is there and is not ours.
+      OSError: if it cannot be written.
+    """
+    starts = _earlier_starts(folder.config)
+    starts.append(
+        {
+            "command": command,
+            "options": options,
+            "seed": seed,
+            "started": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+            "versions": versions(),
+            "git_commit": _git_commit(),
+            "hardware": _hardware(),
+        }
+    )
+    text = json.dumps({"version": 1, "starts": starts}, indent=2)
+    run_folder.write_whole(folder.config, text + "\n")
+
+
+def _earlier_starts(path: Path) -> list[Any]:
+    if not path.exists():
+        return []
+    remedy = "remove it (the journal has what matters)"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} must hold JSON and does not; {remedy}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("starts"), list):
+        raise ValueError(f"{path} must list starts and does not; {remedy}")
+    return record["starts"]
+
+
+def _hardware() -> dict[str, Any]:
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this file is in; None outside of one."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None
+
+
+def command_line() -> list[str]:
+    """Returns the command that started this process."""
+    return [sys.executable, *sys.orig_argv[1:]]
