@@ -1,0 +1,146 @@
+"""One child network: a spec, a budget and a seed in; a measurement or a reason out."""
+
+import dataclasses
+import functools
+import time
+from typing import Literal
+
+import jax
+import numpy as np
+
+from search_space import cost
+from search_space.spec import ArchSpec
+from trainers import compile_time, loop, optim
+from trainers.data.dataset import Dataset
+from trainers.data.feed import Feed
+from trainers.data.memory import MemoryFeed
+from trainers.executables import ChainedStep, Recipe, split
+from trainers.measurement import Infeasible, Measurement
+from trainers.networks import classifier
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChildConfig:
+    """The budget and recipe of every child."""
+
+    steps: int = 50
+    """Training steps."""
+    batch_size: int = 64
+    """Images in a step."""
+    resolution: int = 32
+    """Side in pixels that images are resized to for children."""
+    optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    """Update rule: Nesterov momentum, TensorFlow 1's RMSProp, or AdamW."""
+    learning_rate: float = 0.1
+    """Highest learning rate: a warm-up leads to it and a half cosine away from it."""
+    warmup: float = 0.1
+    """Share of the steps that warm up."""
+    weight_decay: float = 1e-5
+    """L2 penalty on kernels (decoupled for adamw)."""
+    label_smoothing: float = 0.1
+    """Share of each target that is spread over all classes."""
+    norm_momentum: float = 0.9
+    """Of batch normalization's running statistics; 0.99 is for long training."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of feature maps; weights stay in float32."""
+
+    def __post_init__(self) -> None:
+        """Rejects budgets that train nothing."""
+        for name in ("steps", "batch_size", "resolution"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)}"
+                )
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        for name in ("warmup", "label_smoothing", "norm_momentum", "weight_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+
+
+def as_trained(spec: ArchSpec, dataset: Dataset, config: ChildConfig) -> ArchSpec:
+    """Returns `spec` at the proxy resolution, for the data set's images and classes.
+
+    Without dropout and stochastic depth: a child's few steps are too few to overfit.
+    """
+    return dataclasses.replace(
+        spec,
+        resolution=config.resolution,
+        in_channels=dataset.channels,
+        num_classes=dataset.num_classes,
+        drop_path=0.0,
+        head=dataclasses.replace(spec.head, dropout=0.0),
+    )
+
+
+def evaluate(
+    spec: ArchSpec, *, dataset: Dataset, config: ChildConfig, seed: int
+) -> Measurement | Infeasible:
+    """Trains `spec` on the training split and measures it on the validation split.
+
+    Args:
+      spec: the child at its deployment resolution.
+      dataset: prepared once for all children of a process.
+      config: budget and recipe.
+      seed: of the initial weights and the order of the images.
+    """
+    try:
+        return _evaluate(as_trained(spec, dataset, config), dataset, config, seed)
+    except loop.DivergedError as error:
+        return Infeasible(f"diverged: {error}")
+    except MemoryError:
+        return Infeasible("out of memory on the host")
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return Infeasible(f"out of memory: {str(error).splitlines()[0]}")
+
+
+def _evaluate(
+    spec: ArchSpec, dataset: Dataset, config: ChildConfig, seed: int
+) -> Measurement:
+    feed = _feed(dataset, config.resolution)
+    with compile_time.measured() as compiling:
+        start = time.perf_counter()
+        recipe = Recipe(
+            optimizer=optim.Optimizer(
+                name=config.optimizer, weight_decay=config.weight_decay
+            ),
+            label_smoothing=config.label_smoothing,
+        )
+        model = classifier.build(spec, seed=seed, dtype=config.dtype)
+        network, states = split(model, recipe)
+        step = ChainedStep(network, recipe)
+        schedule = loop.Schedule(
+            learning_rates=optim.Cosine(
+                peak=config.learning_rate, warmup=config.warmup
+            ).values(config.steps),
+            norm_momentum=config.norm_momentum,
+        )
+        batches = feed.train_batches(
+            batch_size=config.batch_size, steps=config.steps, seed=seed
+        )
+        states, losses = loop.fit(step, states, batches, schedule)
+        trained = time.perf_counter()
+        compiled_in_training = compiling.seconds
+        accuracy = loop.accuracy(
+            step, states, feed.eval_batches(batch_size=config.batch_size)
+        )
+        evaluated = time.perf_counter()
+    train_seconds = trained - start - compiled_in_training
+    counted = cost.profile(spec)
+    return Measurement(
+        accuracy=accuracy,
+        losses=tuple(np.asarray(losses).tolist()),
+        images_per_second=config.steps * config.batch_size / train_seconds,
+        compile_seconds=compiling.seconds,
+        train_seconds=train_seconds,
+        eval_seconds=evaluated - trained - (compiling.seconds - compiled_in_training),
+        num_params=counted.num_params,
+        num_macs=counted.num_macs,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _feed(dataset: Dataset, resolution: int) -> Feed:
+    return MemoryFeed.of(dataset, resolution)

@@ -1,0 +1,140 @@
+"""Batch normalization fused with the activation behind it.
+
+The training form has a hand-written gradient. It keeps the convolution's output and
+two vectors instead of every intermediate map, and it is laid out in two passes over
+memory; autodiff's takes about half as long again on a CPU.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from search_space.spec import Activation
+
+_RELU6_LIMIT = 6.0
+EPSILON = 1e-3  # TensorFlow reference; PyTorch's own networks use 1e-5
+
+Maps = Float[Array, "batch height width channels"]
+PerChannel = Float[Array, " channels"]
+
+
+def activate(x: Array, activation: Activation | None) -> Array:
+    """Returns the activation of `x`; None is the identity."""
+    match activation:
+        case None:
+            return x
+        case "relu":
+            return jnp.maximum(x, 0)
+        case "relu6":
+            return jnp.clip(x, 0, _RELU6_LIMIT)
+        case "swish":
+            return x * _sigmoid(x)
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * (1 + jnp.tanh(0.5 * x))  # tanh is cheaper than exp and a division
+
+
+def _activation_slope(x: Array, activation: Activation | None) -> Array:
+    match activation:
+        case None:
+            return jnp.ones_like(x)
+        case "relu":
+            return (x > 0).astype(x.dtype)
+        case "relu6":
+            return ((x > 0) & (x < _RELU6_LIMIT)).astype(x.dtype)
+        case "swish":
+            gate = _sigmoid(x)
+            return gate * (1 + x * (1 - gate))
+
+
+def normalize(
+    x: Maps,
+    scale: PerChannel,
+    bias: PerChannel,
+    mean: PerChannel,
+    variance: PerChannel,
+    activation: Activation | None,
+) -> Maps:
+    """Evaluation form: normalizes with given statistics, then activates."""
+    factor = lax.rsqrt(variance + EPSILON) * scale
+    factor, offset = lax.optimization_barrier((factor, bias - mean * factor))
+    y = x.astype(jnp.float32) * factor + offset
+    return activate(y, activation).astype(x.dtype)
+
+
+class Running(NamedTuple):
+    """Statistics to normalize with in place of the batch's, unless `train` holds."""
+
+    mean: PerChannel
+    variance: PerChannel
+    train: Array
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def normalize_batch(
+    x: Maps,
+    scale: PerChannel,
+    bias: PerChannel,
+    running: Running | None,
+    activation: Activation | None,
+) -> tuple[Maps, PerChannel, PerChannel]:
+    """Training form: normalizes with the batch's own statistics, then activates.
+
+    With `running` one executable serves training and evaluation.
+
+    Returns:
+      The activated maps in x's dtype; the batch's mean and (biased) variance over
+      batch and space in float32. Gradients flow through the maps alone, and are
+      those of training.
+    """
+    outputs, _ = _forward(x, scale, bias, running, activation)
+    return outputs
+
+
+def _forward(
+    x: Maps,
+    scale: PerChannel,
+    bias: PerChannel,
+    running: Running | None,
+    activation: Activation | None,
+):
+    x32 = x.astype(jnp.float32)
+    mean = used_mean = x32.mean((0, 1, 2))
+    variance = jnp.maximum((x32 * x32).mean((0, 1, 2)) - mean * mean, 0)
+    used_variance = variance
+    if running is not None:
+        used_mean = jnp.where(running.train, mean, running.mean)
+        used_variance = jnp.where(running.train, variance, running.variance)
+    y = normalize(x, scale, bias, used_mean, used_variance, activation)
+    return (y, mean, variance), (x, scale, bias, mean, variance)
+
+
+def _backward(activation: Activation | None, residuals, grads):
+    x, scale, bias, mean, variance = residuals
+    count = x.size // x.shape[-1]
+    x32 = x.astype(jnp.float32)
+    inverse_std = lax.rsqrt(variance + EPSILON)
+    factor = inverse_std * scale
+    factor, offset = lax.optimization_barrier((factor, bias - mean * factor))
+    y = x32 * factor + offset
+    # The barriers end a pass: without them XLA recomputes what stands before them.
+    grad_y = lax.optimization_barrier(
+        grads[0].astype(jnp.float32) * _activation_slope(y, activation)
+    )
+    grad_bias = grad_y.sum((0, 1, 2))
+    grad_scale = inverse_std * ((grad_y * x32).sum((0, 1, 2)) - mean * grad_bias)
+    # d/dx of factor * (x - mean(x)) with the variance's own dependence on x: a
+    # combination of grad_y, x and a constant, with coefficients per channel.
+    along_x = -factor * grad_scale * inverse_std / count
+    constant = -factor * grad_bias / count - along_x * mean
+    factor, along_x, constant = lax.optimization_barrier((factor, along_x, constant))
+    grad_x = factor * grad_y + along_x * x32 + constant
+    return grad_x.astype(x.dtype), grad_scale, grad_bias, None
+
+
+normalize_batch.defvjp(_forward, _backward)

@@ -1,0 +1,253 @@
+"""The pieces a network is made of, each with at most one convolution's weights.
+
+A unit is the grain at which compiled code is shared between networks
+(`trainers.executables`): two units with the same hyperparameters have equal NNX graph
+definitions and run the same executable, whatever network they stand in.
+
+Every unit is called as `unit(x, shortcut, mode)`; `shortcut`, where given, is added to
+the output.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float
+
+from search_space.spec import Activation
+from trainers.networks import init
+from trainers.networks.depthwise import depthwise_conv
+from trainers.networks.normalization import (
+    Running,
+    activate,
+    normalize,
+    normalize_batch,
+)
+
+Maps = Float[Array, "batch height width channels"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mode:
+    """How a network is run.
+
+    Attributes:
+      train: use the batch's statistics and update the running ones. A traced bool
+        makes one executable that does both.
+      momentum: of the running statistics; each becomes
+        `momentum * old + (1 - momentum) * batch`.
+      key: for dropout and stochastic depth; None switches both off.
+    """
+
+    train: bool | Array = dataclasses.field(metadata={"static": False})
+    momentum: float | Array = 0.99  # TensorFlow reference
+    key: Array | None = None
+
+
+EVALUATION = Mode(train=False)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalization and the activation behind it."""
+
+    def __init__(self, channels: int, activation: Activation | None) -> None:
+        self.activation: Activation | None = activation
+        self.scale = nnx.Param(np.ones(channels, np.float32))
+        self.bias = nnx.Param(np.zeros(channels, np.float32))
+        self.mean = nnx.BatchStat(np.zeros(channels, np.float32))
+        self.variance = nnx.BatchStat(np.ones(channels, np.float32))
+
+    def __call__(self, x: Maps, mode: Mode) -> Maps:
+        """Returns normalized, activated maps; in training updates the statistics."""
+        scale, bias = self.scale[...], self.bias[...]
+        running = self.mean[...], self.variance[...]
+        if mode.train is False:
+            return normalize(x, scale, bias, *running, self.activation)
+        shared = None if mode.train is True else Running(*running, mode.train)
+        y, mean, variance = normalize_batch(  # pyright: ignore[reportGeneralTypeIssues]
+            x, scale, bias, shared, self.activation
+        )
+        updated = [
+            mode.momentum * old + (1 - mode.momentum) * new
+            for old, new in zip(running, (mean, variance), strict=True)
+        ]
+        if shared is not None:
+            updated = [
+                jnp.where(shared.train, new, old)
+                for old, new in zip(running, updated, strict=True)
+            ]
+        self.mean[...], self.variance[...] = updated
+        return y
+
+
+class ConvUnit(nnx.Module):
+    """Convolution kxk - BN - activation, ResNet's max-pooling where asked.
+
+    `activation_after` follows the addition of the shortcut (ResNet).
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        *,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        activation: Activation | None,
+        activation_after: Activation | None = None,
+        max_pool: tuple[int, int] | None = None,
+        drop_rate: float = 0.0,
+    ) -> None:
+        self.stride = stride
+        self.activation_after: Activation | None = activation_after
+        self.max_pool = max_pool
+        self.drop_rate = drop_rate
+        self.kernel = nnx.Param(
+            init.conv_kernel(rng, kernel, in_channels, out_channels)
+        )
+        self.norm = BatchNorm(out_channels, activation)
+
+    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+        """Returns this unit's maps, with the shortcut added."""
+        y = self.norm(_conv(x, self.kernel[...], self.stride), mode)
+        if self.max_pool is not None:
+            window, stride = self.max_pool
+            y = nnx.max_pool(y, (window, window), (stride, stride), "SAME")
+        y = _add(y, shortcut, self.drop_rate, mode)
+        return activate(y, self.activation_after)
+
+
+class DepthwiseUnit(nnx.Module):
+    """Depthwise convolution kxk - BN - activation."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        *,
+        channels: int,
+        kernel: int,
+        stride: int,
+        activation: Activation,
+    ) -> None:
+        self.stride = stride
+        self.kernel = nnx.Param(init.depthwise_kernel(rng, kernel, channels))
+        self.norm = BatchNorm(channels, activation)
+
+    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+        """Returns this unit's maps, with the shortcut added."""
+        y = self.norm(depthwise_conv(x, self.kernel[...], self.stride), mode)
+        return _add(y, shortcut, 0.0, mode)
+
+
+class SqueezeExciteUnit(nnx.Module):
+    """Scales each channel by a gate computed from all channels' means.
+
+    Pool, 1x1 - activation, 1x1 - sigmoid, with biases (arXiv:1709.01507).
+    """
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        *,
+        channels: int,
+        hidden: int,
+        activation: Activation,
+        drop_rate: float = 0.0,
+    ) -> None:
+        self.activation: Activation = activation
+        self.drop_rate = drop_rate
+        self.reduce = nnx.Param(init.conv_kernel(rng, 1, channels, hidden)[0, 0])
+        self.reduce_bias = nnx.Param(np.zeros(hidden, np.float32))
+        self.expand = nnx.Param(init.conv_kernel(rng, 1, hidden, channels)[0, 0])
+        self.expand_bias = nnx.Param(np.zeros(channels, np.float32))
+
+    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+        """Returns this unit's maps, with the shortcut added."""
+        pooled = x.astype(jnp.float32).mean((1, 2))
+        hidden = pooled @ self.reduce[...] + self.reduce_bias[...]
+        hidden = activate(hidden, self.activation)
+        gate = nnx.sigmoid(hidden @ self.expand[...] + self.expand_bias[...])
+        y = x * gate[:, None, None].astype(x.dtype)
+        return _add(y, shortcut, self.drop_rate, mode)
+
+
+class PoolShortcut(nnx.Module):
+    """MnasNet's pooling skip: average over the stride, cut or zero-padded in width."""
+
+    def __init__(self, *, out_channels: int, stride: int) -> None:
+        self.out_channels = out_channels
+        self.stride = stride
+
+    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+        """Returns this unit's maps, with the shortcut added."""
+        if self.stride > 1:
+            window = (self.stride, self.stride)
+            x = nnx.avg_pool(x, window, window, "SAME", count_include_pad=False)
+        missing = self.out_channels - x.shape[-1]
+        y = (
+            jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, missing)))
+            if missing > 0
+            else x[..., : self.out_channels]
+        )
+        return _add(y, shortcut, 0.0, mode)
+
+
+class ClassifierUnit(nnx.Module):
+    """Global average pool, dropout, dense: maps to logits `[batch, classes]`."""
+
+    def __init__(
+        self, rng: np.random.Generator, *, channels: int, classes: int, dropout: float
+    ) -> None:
+        self.dropout = dropout
+        self.kernel = nnx.Param(init.dense_kernel(rng, channels, classes))
+        self.bias = nnx.Param(np.zeros(classes, np.float32))
+
+    def __call__(
+        self, x: Maps, shortcut: Maps | None, mode: Mode
+    ) -> Float[Array, "batch classes"]:
+        """Returns float32 logits; there is no shortcut to a classifier."""
+        del shortcut
+        features = x.astype(jnp.float32).mean((1, 2))
+        features = _drop(features, self.dropout, mode, features.shape)
+        return features @ self.kernel[...] + self.bias[...]
+
+
+Unit = ConvUnit | DepthwiseUnit | SqueezeExciteUnit | PoolShortcut | ClassifierUnit
+
+
+def _conv(x: Maps, kernel: Array, stride: int) -> Maps:
+    kernel = kernel.astype(x.dtype)
+    if kernel.shape[:2] == (1, 1):
+        # A plain matrix product: XLA's own gradients of it are plain products too.
+        x = x[:, ::stride, ::stride]
+        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _add(y: Maps, shortcut: Maps | None, drop_rate: float, mode: Mode) -> Maps:
+    """Adds the shortcut; in training drops whole branches (arXiv:1603.09382)."""
+    if shortcut is None:
+        return y
+    return _drop(y, drop_rate, mode, (y.shape[0], 1, 1, 1)) + shortcut
+
+
+def _drop(x: Array, rate: float, mode: Mode, shape: tuple[int, ...]) -> Array:
+    """Zeroes entries of `shape` (broadcast) at `rate`, and scales up the others."""
+    if rate == 0 or mode.key is None or mode.train is False:
+        return x
+    kept = jax.random.bernoulli(mode.key, 1 - rate, shape)
+    kept = kept | jnp.logical_not(mode.train)
+    scale = jnp.where(mode.train, 1 / (1 - rate), 1.0)
+    return x * (kept * scale).astype(x.dtype)
