@@ -1,1 +1,43 @@
 """Proposes token sequences and learns from their rewards. Sees choice counts only."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from controller.interface import Controller
+from controller.ppo import PPO
+from controller.random_search import RandomSearch
+
+_CONTROLLERS: Mapping[str, type[Any]] = {
+    "ppo": PPO,
+    "random": RandomSearch,
+}
+
+
+def build(
+    name: str, *, num_choices: tuple[int, ...], **options: float | bool
+) -> Controller[Any]:
+    """Returns the controller called `name` for decisions of so many choices each.
+
+    `options` are the fields of the controller's dataclass (`controller.ppo.PPO` and
+    so on), where they and their defaults are described.
+
+    >>> build("random", num_choices=(3, 2, 4))
+    RandomSearch(num_choices=(3, 2, 4))
+
+    Raises:
+      ValueError: if there is no such controller or option, or a value is out of
+        range; the message lists what there is.
+    """
+    if name not in _CONTROLLERS:
+        raise ValueError(
+            f"unknown controller {name!r}; there are {', '.join(sorted(_CONTROLLERS))}"
+        )
+    cls = _CONTROLLERS[name]
+    known = {field.name for field in dataclasses.fields(cls)} - {"num_choices"}
+    if unknown := sorted(options.keys() - known):
+        raise ValueError(
+            f"{name} has no option {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(known)) or 'none'}"
+        )
+    return cls(num_choices=num_choices, **options)
