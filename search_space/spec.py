@@ -72,6 +72,8 @@ Ratio = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
+_MAX_VALUE = 80  # characters of a value in a message
+
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 
@@ -230,19 +232,28 @@ def _fault(error: ErrorDetails) -> str:
         if i == 0 or not isinstance(location[i - 1], int)
     ]
     field = ".".join(str(part) for part in path) or "the whole"
+    context = error.get("ctx", {})
     match kind:
         case "total_stride" | "max_layers":
-            return message
+            text = message
+        case "json_invalid":
+            text = f"text must be JSON: {context.get('error')}"
         case "missing":
-            return f"{field} is required"
+            text = f"{field} is required"
         case "union_tag_not_found":
-            return f"{field}.kind is required"
+            text = f"{field}.kind is required"
         case "union_tag_invalid":
-            context = error.get("ctx", {})
-            kinds, tag = context.get("expected_tags"), context.get("tag")
-            return f"{field}.kind must be one of {kinds}, got {reprlib.repr(tag)}"
+            kinds, tag = context.get("expected_tags"), shorten(context.get("tag"))
+            text = f"{field}.kind must be one of {kinds}, got {tag}"
         case "unexpected_keyword_argument":
-            return f"{field} is not a known field, got {reprlib.repr(error['input'])}"
+            text = f"{field} is not a known field, got {shorten(error['input'])}"
         case _:
             rule = re.sub(r"^\w+ should ", "must ", message)
-            return f"{field} {rule}, got {reprlib.repr(error['input'])}"
+            text = f"{field} {rule}, got {shorten(error['input'])}"
+    return text
+
+
+def shorten(value: object) -> str:
+    """Returns `value` as an error message shows it: a line of bounded length."""
+    text = reprlib.repr(value)
+    return text if len(text) <= _MAX_VALUE else text[:_MAX_VALUE] + "..."
