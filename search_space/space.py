@@ -141,7 +141,7 @@ class SearchSpace:
         """Number of architectures, all different."""
         return math.prod(self.num_choices)
 
-    def decode(self, tokens: Sequence[SupportsIndex]) -> ArchSpec:
+    def decode(self, tokens: Iterable[SupportsIndex]) -> ArchSpec:
         """Returns the architecture; its name is the space's and a digest of the stages.
 
         Args:
@@ -208,18 +208,7 @@ class SearchSpace:
         """
         kept = {decision.name: decision.choices for decision in self.decisions}
         for pattern, values in choices.items():
-            names = [name for name in kept if fnmatch.fnmatchcase(name, pattern)]
-            if not names:
-                raise ValueError(
-                    f"{pattern!r} must fit a decision of space {self.name}:"
-                    f" {', '.join(kept)}"
-                )
-            for decision in self.decisions:
-                if decision.name in names:
-                    _check_offered(decision, values)
-                    kept[decision.name] = tuple(
-                        choice for choice in kept[decision.name] if choice in values
-                    )
+            kept |= self._narrowed(kept, pattern, values)
         return dataclasses.replace(
             self,
             stages=tuple(
@@ -230,6 +219,42 @@ class SearchSpace:
                 for i, stage in enumerate(self.stages)
             ),
         )
+
+    def _narrowed(
+        self,
+        kept: Mapping[str, tuple[Choice, ...]],
+        pattern: str,
+        values: Sequence[Choice],
+    ) -> dict[str, tuple[Choice, ...]]:
+        names = [name for name in kept if fnmatch.fnmatchcase(name, pattern)]
+        if not names:
+            raise ValueError(
+                f"{pattern!r} must fit a decision of space {self.name}:"
+                f" {', '.join(kept)}"
+            )
+        offered = [
+            choice
+            for decision in self.decisions
+            if decision.name in names
+            for choice in decision.choices
+        ]
+        for value in values:
+            if value not in offered:
+                raise ValueError(
+                    f"{pattern} must be one of"
+                    f" {', '.join(map(str, dict.fromkeys(offered)))}, got {value!r}"
+                )
+        narrowed = {
+            name: tuple(choice for choice in kept[name] if choice in values)
+            for name in names
+        }
+        for name, choices in narrowed.items():
+            if not choices:
+                raise ValueError(
+                    f"{name} must keep one of {', '.join(map(str, kept[name]))},"
+                    f" and {pattern} leaves {', '.join(map(str, values)) or 'nothing'}"
+                )
+        return narrowed
 
     @functools.cached_property
     def _decisions_by_stage(self) -> tuple[tuple[Decision, ...], ...]:
@@ -250,7 +275,7 @@ class SearchSpace:
             )
         )
 
-    def _checked(self, tokens: Sequence[SupportsIndex]) -> Tokens:
+    def _checked(self, tokens: Iterable[SupportsIndex]) -> Tokens:
         try:
             found = tuple([operator.index(token) for token in tokens])
         except TypeError as error:
@@ -301,13 +326,6 @@ def _tabulate(
         tokens=tokens,
         digests={own: repr(built).encode() for own, built in stages.items()},
     )
-
-
-def _check_offered(decision: Decision, values: Sequence[Choice]) -> None:
-    for value in values:
-        if value not in decision.choices:
-            offered = ", ".join(str(choice) for choice in decision.choices)
-            raise ValueError(f"{decision.name} must be one of {offered}, got {value!r}")
 
 
 def parse_restrictions(texts: Iterable[str]) -> dict[str, tuple[Choice, ...]]:
