@@ -47,15 +47,11 @@ def shift(
     The border is repeated because a constant would need to know what black, or the
     background, is after standardisation.
     """
-    padded = jnp.pad(
-        images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge"
-    )
-    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pixels + 1)
-
-    def cut(image: Array, corner: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
-
-    return jax.vmap(cut)(padded, corners)
+    num, height, width, _ = images.shape
+    down, right = jax.random.randint(key, (2, num, 1), -pixels, pixels + 1)
+    rows = jnp.clip(jnp.arange(height) + down, 0, height - 1)
+    columns = jnp.clip(jnp.arange(width) + right, 0, width - 1)
+    return images[jnp.arange(num)[:, None, None], rows[:, :, None], columns[:, None]]
 
 
 def flip(

@@ -1,7 +1,7 @@
 """A data set as the rest sees it: labelled images by split, and what they are."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -67,6 +67,33 @@ def iterate(examples: Examples) -> Iterator[tuple[Image, int]]:
     """Yields the examples in order."""
     for index in range(len(examples)):
         yield examples[index]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Origin:
+    """Where a data set comes from, before a validation split is carved.
+
+    Attributes:
+      description: one line for the screen.
+      class_names: in the order of the labels.
+      channels: of every image.
+      image_size: height and width in pixels, or None.
+      augmentation: the light one that suits the data set.
+      training: all training examples.
+      labels: theirs, or None where only decoding the images would tell.
+      validation: a validation split of the data set's own, or None.
+      read_test: reads the test split, which nothing has touched before.
+    """
+
+    description: str
+    class_names: Sequence[str]
+    channels: int
+    image_size: tuple[int, int] | None
+    augmentation: Augmentation
+    training: Examples
+    labels: Int[np.ndarray, " num"] | None
+    validation: Examples | None
+    read_test: Callable[[], Examples]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

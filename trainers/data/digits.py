@@ -9,32 +9,33 @@ from typing import Any
 
 import numpy as np
 
+from trainers import augment
 from trainers.data import split
-from trainers.data.dataset import ArrayExamples
-
-CLASS_NAMES = tuple("0123456789")
+from trainers.data.dataset import ArrayExamples, Origin
 
 _BRIGHTEST = 16  # pixels count the ink in a 4x4 block of the scan, 0 to 16
 _NUM_TEST = 300
 
 
-def training() -> ArrayExamples:
-    """Returns the 1,497 examples that are not the test split's."""
-    kept, _ = _partition()
-    return _read(kept)
+def read() -> Origin:
+    """Returns the data set: 1,497 examples for training, 300 set aside for the test."""
+    kept, held_out = split.stratified(_bunch().target, _NUM_TEST, seed=0)
+    training = _examples(kept)
+    return Origin(
+        description="digits: 1,797 handwritten digits, 8x8 grey pixels, 10 classes,"
+        " from inside scikit-learn",
+        class_names=tuple("0123456789"),
+        channels=1,
+        image_size=(8, 8),
+        augmentation=augment.NONE,
+        training=training,
+        labels=training.labels,
+        validation=None,
+        read_test=lambda: _examples(held_out),
+    )
 
 
-def test() -> ArrayExamples:
-    """Returns the 300 examples set aside."""
-    _, held_out = _partition()
-    return _read(held_out)
-
-
-def _partition() -> tuple[np.ndarray, np.ndarray]:
-    return split.stratified(_bunch().target, _NUM_TEST, seed=0)
-
-
-def _read(indices: np.ndarray) -> ArrayExamples:
+def _examples(indices: np.ndarray) -> ArrayExamples:
     bunch = _bunch()
     scaled = np.round(bunch.images[indices] * (255 / _BRIGHTEST))
     return ArrayExamples(

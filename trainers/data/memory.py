@@ -15,6 +15,9 @@ from trainers.data import dataset as datasets
 from trainers.data import feed, pixels
 from trainers.data.dataset import Dataset, Examples
 
+_LEVELS = 256
+_CHUNK = 1_000  # images; `np.bincount` needs eight bytes for each of their pixels
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
@@ -52,10 +55,13 @@ def moments(
 
     From histograms: exact, and without a copy of all images as floats.
     """
-    levels = np.arange(256)
-    shares = np.stack(
-        [np.bincount(plane.ravel(), minlength=256) for plane in np.rollaxis(images, 3)]
-    ) / (images.size // images.shape[-1])
+    levels = np.arange(_LEVELS)
+    counts = np.zeros((images.shape[-1], _LEVELS), np.int64)
+    for start in range(0, len(images), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        for channel, count in enumerate(counts):
+            count += np.bincount(chunk[..., channel].ravel(), minlength=_LEVELS)
+    shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ levels
     variance = np.sum(shares * (levels - mean[:, np.newaxis]) ** 2, axis=1)
     return mean, np.sqrt(np.where(variance > 0, variance, 1.0))
@@ -124,9 +130,9 @@ def _standardised(
     images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray
 ) -> Prepared:
     scale, offset = np.float32(1 / std), np.float32(-mean / std)
-    return Prepared(
-        images=jnp.asarray(images * scale + offset), labels=jnp.asarray(labels)
-    )
+    standardised = images * scale
+    standardised += offset  # in place: this is most of the memory there is
+    return Prepared(images=jnp.asarray(standardised), labels=jnp.asarray(labels))
 
 
 @functools.partial(jax.jit, static_argnames="augmentation")

@@ -1,12 +1,66 @@
-"""Resizing decoded images."""
+"""Decoding image files, and resizing what was decoded."""
+
+import pathlib
+import struct
+import warnings
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 from jaxtyping import UInt8
 
 from trainers.data.dataset import Image
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
+
+
+# What Pillow's plugins raise for broken content, beside OSError.
+_UNDECODABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    PIL.Image.DecompressionBombError,
+)
+_RGB = 3
+
+
+def decode(path: pathlib.Path) -> Image:
+    """Returns the image in a file, upright: one channel if it is grey, else RGB.
+
+    Transparency is dropped; 16-bit grey keeps its upper 8 bits.
+
+    Raises:
+      ValueError: if the file is not a whole image of a kind that Pillow reads, or so
+        large that Pillow takes it for an attack.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Oversize up to twofold, odd metadata: the pixels are there.
+            warnings.simplefilter("ignore")
+            with PIL.Image.open(path) as file:
+                return _to_array(PIL.ImageOps.exif_transpose(file))
+    except _UNDECODABLE as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} must be an image: {reason}; remove or replace it"
+        ) from error
+
+
+def to_channels(image: Image, channels: int) -> Image:
+    """Returns a grey image as RGB, or an RGB image as grey, by its luma."""
+    if channels == _RGB:
+        return np.repeat(image, _RGB, axis=2)
+    return np.asarray(PIL.Image.fromarray(image).convert("L"))[..., np.newaxis]
+
+
+def _to_array(image: PIL.Image.Image) -> Image:
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image) >> 8).astype(np.uint8)[..., np.newaxis]
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L"))[..., np.newaxis]
+    return np.asarray(image.convert("RGB"))
 
 
 def central_square(height: int, width: int) -> Box:
@@ -31,17 +85,16 @@ def resize(
     side = (resolution, resolution)
     if image.shape == (*side, image.shape[2]) and box == (0, 0, *side):
         return image
-    if image.shape[2] == 3:  # noqa: PLR2004  (RGB)
-        planes = PIL.Image.fromarray(image)
-        return np.asarray(planes.resize(side, PIL.Image.Resampling.BILINEAR, box))
-    return np.stack(
-        [
-            np.asarray(
-                PIL.Image.fromarray(np.ascontiguousarray(plane)).resize(
-                    side, PIL.Image.Resampling.BILINEAR, box
-                )
-            )
-            for plane in np.moveaxis(image, -1, 0)
-        ],
-        axis=-1,
-    )
+    if image.shape[2] == _RGB:
+        return _resize_plane(image, resolution, box)
+    planes = [
+        _resize_plane(image[..., channel], resolution, box)
+        for channel in range(image.shape[2])
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def _resize_plane(plane: np.ndarray, resolution: int, box: Box) -> np.ndarray:
+    picture = PIL.Image.fromarray(np.ascontiguousarray(plane))
+    size = (resolution, resolution)
+    return np.asarray(picture.resize(size, PIL.Image.Resampling.BILINEAR, box))

@@ -1,0 +1,96 @@
+"""The stream against the arrays in memory, and the laws of random crops."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainers import augment
+from trainers.data import placement, stream
+from trainers.data.dataset import ArrayExamples, Dataset
+from trainers.data.memory import MemoryFeed
+from trainers.data.stream import StreamFeed
+
+
+@pytest.fixture
+def noise():
+    rng = np.random.default_rng(0)
+
+    def examples(num):
+        return ArrayExamples(
+            images=rng.integers(0, 256, (num, 6, 6, 3), np.uint8), labels=np.arange(num)
+        )
+
+    return Dataset(
+        name="noise",
+        description="noise",
+        class_names=[str(i) for i in range(20)],
+        channels=3,
+        image_size=(6, 6),
+        augmentation=augment.NONE,
+        train=examples(20),
+        validation=examples(7),
+    )
+
+
+def test_evaluation_is_the_same_from_memory_and_from_the_stream(noise):
+    feeds = (MemoryFeed.of(noise, 4), StreamFeed.of(noise, 4))
+    batches = [list(feed.eval_batches(batch_size=3)) for feed in feeds]
+    for in_memory, streamed in zip(*batches, strict=True):
+        for want, got in zip(in_memory, streamed, strict=True):
+            assert (got.dtype, got.shape) == (want.dtype, want.shape)
+        mask = np.asarray(in_memory[2])
+        np.testing.assert_array_equal(streamed[2], mask)
+        np.testing.assert_array_equal(streamed[1][mask], in_memory[1][mask])
+        np.testing.assert_allclose(streamed[0][mask], in_memory[0][mask], atol=1e-5)
+
+
+def test_training_shows_each_example_once_an_epoch_in_a_new_order(noise):
+    feed = StreamFeed.of(noise, 6)
+    raw = np.stack([image for image, _ in noise.train]).astype(float)
+    normal = (raw - raw.mean((0, 1, 2))) / raw.std((0, 1, 2))
+    order = []
+    for images, labels in feed.train_batches(batch_size=8, steps=5, seed=3):
+        np.testing.assert_allclose(images, normal[labels], atol=1e-5)
+        order += labels.tolist()
+    first, second = order[:20], order[20:]
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second  # equal by chance with odds 1/20!
+
+
+def test_seed_decides_order_crops_and_flips(noise):
+    feed = StreamFeed.of(dataclasses.replace(noise, augmentation=augment.LIGHT), 4)
+
+    def run(seed):
+        batches = feed.train_batches(batch_size=10, steps=4, seed=seed)
+        return np.concatenate([np.asarray(images).ravel() for images, _ in batches])
+
+    np.testing.assert_array_equal(run(0), run(0))
+    assert not np.array_equal(run(0), run(1))
+
+
+@given(
+    st.integers(1, 60), st.integers(1, 60), st.floats(0.01, 1), st.integers(0, 2**32)
+)
+def test_crops_lie_inside_with_the_area_and_shape_asked_for(height, width, area, seed):
+    rng = np.random.default_rng(seed)
+    box = stream.random_box(height, width, rng, min_area=area)
+    left, upper, right, lower = box
+    assert 0 <= left < right <= width
+    assert 0 <= upper < lower <= height
+    side = min(height, width)
+    if (right - left, lower - upper) != (side, side):
+        # Rounding moves a side by up to half a pixel.
+        wide, high = right - left, lower - upper
+        assert (wide + 0.5) * (high + 0.5) >= area * height * width
+        assert (wide + 0.5) / (high - 0.5) >= 3 / 4
+        assert (wide - 0.5) / (high + 0.5) <= 4 / 3
+
+
+def test_the_limit_decides_where_images_are(noise):
+    size = 27 * 4 * 4 * 3 * 4  # images x height x width x channels x float32
+    assert placement.prepared_bytes(noise, 4) == size
+    assert isinstance(placement.feed_of(noise, 4, limit_bytes=size), MemoryFeed)
+    assert isinstance(placement.feed_of(noise, 4, limit_bytes=size - 1), StreamFeed)

@@ -1,0 +1,177 @@
+"""Large data sets: decoded, cropped and batched by grain, a little ahead of use."""
+
+import dataclasses
+import functools
+import itertools
+import math
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from trainers import augment
+from trainers.data import feed, memory, pixels
+from trainers.data.dataset import Dataset, Examples, Image
+
+# The mean of so many images is off by at most a few hundredths of a standard
+# deviation; decoding all of ImageNet to learn it exactly would take an hour.
+_SAMPLED = 2_048
+
+# Random crops as in arXiv:1409.4842, section 6; the number of tries is TensorFlow's.
+_ASPECT = (3 / 4, 4 / 3)
+_TRIES = 10
+
+_READ_AHEAD = 2  # batches for each thread
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class StreamFeed:
+    """The `Feed` of a data set that does not fit in memory.
+
+    `mean` and `std` are of 2,048 evenly spaced training images.
+    """
+
+    dataset: Dataset
+    resolution: int
+    mean: Float[np.ndarray, " channels"]
+    std: Float[np.ndarray, " channels"]
+
+    @classmethod
+    def of(cls, dataset: Dataset, resolution: int) -> Self:
+        """Returns the feed of `dataset` at `resolution`.
+
+        Raises:
+          ValueError: if an image cannot be decoded.
+        """
+        num = len(dataset.train)
+        rows = np.linspace(0, num - 1, min(num, _SAMPLED), dtype=int)
+        sample = [_central(dataset.train[int(row)], resolution)[0] for row in rows]
+        mean, std = memory.moments(np.stack(sample))
+        return cls(dataset=dataset, resolution=resolution, mean=mean, std=std)
+
+    def train_batches(
+        self, *, batch_size: int, steps: int, seed: int
+    ) -> Iterator[tuple[feed.Images, feed.Labels]]:
+        """As `Feed.train_batches`; crops take the place of shifts."""
+        augmentation = self.dataset.augmentation
+        crop = functools.partial(
+            _random_crop, resolution=self.resolution, min_area=augmentation.min_area
+        )
+        examples = (
+            _source(self.dataset.train).seed(seed).shuffle().repeat().random_map(crop)
+        )
+        on_device = dataclasses.replace(augmentation, max_shift=0.0)
+        key = jax.random.key(seed)
+        batches = _ahead(examples.batch(batch_size))
+        for step, (images, labels) in enumerate(itertools.islice(batches, steps)):
+            images = _train_images(
+                images, *self._standardisation(), step, key, on_device
+            )
+            yield images, jnp.asarray(labels)
+
+    def eval_batches(
+        self, *, batch_size: int
+    ) -> Iterator[tuple[feed.Images, feed.Labels, feed.Mask]]:
+        """As `Feed.eval_batches`: the central square of each image."""
+        examples = _source(self.dataset.validation).map(
+            functools.partial(_central, resolution=self.resolution)
+        )
+        for images, labels in _ahead(examples.batch(batch_size)):
+            padding = batch_size - len(labels)
+            padded = np.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+            yield (
+                _standardise(padded, *self._standardisation()),
+                jnp.asarray(np.pad(labels, (0, padding))),
+                jnp.arange(batch_size) < len(labels),
+            )
+
+    def _standardisation(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.mean.astype(np.float32), self.std.astype(np.float32)
+
+
+def _source(examples: Examples) -> Any:
+    import grain.python as grain  # half a second, and only for large data
+
+    return grain.MapDataset.source(examples)
+
+
+def _ahead(batches: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    import grain.python as grain
+
+    num_threads = _num_cores()
+    options = grain.ReadOptions(
+        num_threads=num_threads, prefetch_buffer_size=_READ_AHEAD * num_threads
+    )
+    return iter(batches.to_iter_dataset(options))
+
+
+def _num_cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))  # a worker is pinned to some
+    return os.cpu_count() or 1
+
+
+def _central(
+    example: tuple[Image, int], resolution: int
+) -> tuple[np.ndarray, np.int32]:
+    image, label = example
+    box = pixels.central_square(*image.shape[:2])
+    return pixels.resize(image, resolution, box), np.int32(label)
+
+
+def _random_crop(
+    example: tuple[Image, int],
+    rng: np.random.Generator,
+    *,
+    resolution: int,
+    min_area: float,
+) -> tuple[np.ndarray, np.int32]:
+    if min_area == 1:
+        return _central(example, resolution)
+    image, label = example
+    height, width, _ = image.shape
+    box = random_box(height, width, rng, min_area=min_area)
+    return pixels.resize(image, resolution, box), np.int32(label)
+
+
+def random_box(
+    height: int, width: int, rng: np.random.Generator, *, min_area: float
+) -> pixels.Box:
+    """Returns a random box inside an image, of `min_area` to all of its area.
+
+    Its aspect ratio is 3/4 to 4/3, uniform in the logarithm. Where ten tries find
+    none that fits, the largest central square.
+    """
+    for _ in range(_TRIES):
+        area = height * width * rng.uniform(min_area, 1)
+        aspect = math.exp(rng.uniform(math.log(_ASPECT[0]), math.log(_ASPECT[1])))
+        box_width = max(1, round(math.sqrt(area * aspect)))
+        box_height = max(1, round(math.sqrt(area / aspect)))
+        if box_width <= width and box_height <= height:
+            left = int(rng.integers(width - box_width + 1))
+            upper = int(rng.integers(height - box_height + 1))
+            return left, upper, left + box_width, upper + box_height
+    return pixels.central_square(height, width)
+
+
+@jax.jit
+def _standardise(images: Array, mean: Array, std: Array) -> Array:
+    return (images.astype(jnp.float32) - mean) / std
+
+
+@functools.partial(jax.jit, static_argnames="augmentation")
+def _train_images(
+    images: Array,
+    mean: Array,
+    std: Array,
+    step: int,
+    key: PRNGKeyArray,
+    augmentation: augment.Augmentation,
+) -> Array:
+    standardised = _standardise(images, mean, std)
+    return augment.apply(jax.random.fold_in(key, step), standardised, augmentation)
