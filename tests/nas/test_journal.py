@@ -5,7 +5,7 @@ import resource
 import signal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas import journal
@@ -90,6 +90,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("journal")
 
 
+@settings(deadline=None)  # each example syncs a disk
 @given(children=_children())
 def test_what_is_appended_is_read_back(folder, children):
     path = folder / "round-trip.jsonl"
@@ -100,6 +101,7 @@ def test_what_is_appended_is_read_back(folder, children):
     assert contents.num_bytes == path.stat().st_size
 
 
+@settings(deadline=None)
 @given(children=_children(), data=st.data())
 def test_a_journal_cut_anywhere_keeps_its_complete_lines(folder, children, data):
     path = folder / "cut.jsonl"
@@ -158,6 +160,7 @@ def test_a_damaged_middle_is_refused_in_one_line(tmp_path, damage, told):
     assert len(str(error.value)) < 1_000
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(folder, data):
     path = folder / "bytes.jsonl"

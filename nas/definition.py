@@ -1,0 +1,207 @@
+"""What defines a search: options that hold from its first child to its last.
+
+They are flags on the command line and the header of the journal. How long to search,
+where to write and which workers to use are not among them: those may change when a
+search is resumed.
+"""
+
+import dataclasses
+import json
+from typing import Annotated, Any, Literal
+
+import tyro
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from nas import reward
+from nas.quantity import format_flops, parse_flops
+from nas.session import Reward
+from search_space import spaces
+from search_space.space import SearchSpace, parse_restrictions
+from trainers.child import ChildConfig
+
+# How values are called in --help.
+_NAME = tyro.conf.arg(metavar="NAME")
+_COUNT = tyro.conf.arg(metavar="N")
+_NUMBER = tyro.conf.arg(metavar="X")
+
+
+class UsageError(Exception):
+    """A flag whose value cannot be used. One line: rule, value and remedy.
+
+    Not a ValueError, which the command line's parser would print in a box.
+    """
+
+
+def _parse_target(arguments: list[str]) -> int:
+    try:
+        return parse_flops(arguments[0])
+    except ValueError as error:
+        raise UsageError(f"--target-flops: {error}") from None
+
+
+Flops = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOPS",
+        instance_from_str=_parse_target,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [format_flops(value)],
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What is searched, and by what."""
+
+    target_flops: Flops = 400_000_000
+    """Multiply-adds to aim at, at the deployment resolution: 400M, 0.4B or 4e8."""
+    space: Annotated[str, _NAME] = "mbconv"
+    """The search space: mbconv, mnasnet, accel-nasbench, or one of your own."""
+    restrict: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="DECISION=CHOICES"),
+    ] = ()
+    """Keep only these choices of a decision, such as stage3.kernel=3,5. Repeatable."""
+    controller: Annotated[str, _NAME] = "ppo"
+    """What proposes architectures: ppo, reinforce, evolution or random."""
+    rewards_per_update: Annotated[int, _COUNT] = 5
+    """The controller learns whenever this many rewards have arrived."""
+    seed: Annotated[int, _COUNT] = 0
+    """Seed of the controller, the children and the validation split."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardOptions:
+    """How accuracy and multiply-adds make one number."""
+
+    reward: Annotated[
+        Literal["soft", "hard", "absolute"],
+        tyro.conf.arg(
+            help="soft and hard: accuracy * (FLOPS / target)^exponent; the exponent "
+            "below and above the target is -0.07 and -0.07 (soft), or 0 and -1 "
+            "(hard). absolute: accuracy + beta * |FLOPS / target - 1|."
+        ),
+    ] = "soft"
+    exponent_below: Annotated[float | None, _NUMBER] = None
+    """Another exponent for children below the target."""
+    exponent_above: Annotated[float | None, _NUMBER] = None
+    """Another exponent for children above the target."""
+    beta: Annotated[float | None, _NUMBER] = None
+    """Another beta for the absolute reward than -0.10."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What children are measured on."""
+
+    evaluator: Literal["train"] = "train"
+    """How a child gets its accuracy: by training it."""
+    dataset: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="NAME",
+            help="digits (comes with the package), fashion_mnist, any image "
+            "classification set of TensorFlow Datasets such as cifar10, or the path "
+            "of a folder of class folders.",
+        ),
+    ] = "digits"
+    validation: Annotated[int | None, _COUNT] = None
+    """Training images held out to measure children; by default a share of them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Definition:
+    """Everything that defines a search."""
+
+    search: SearchOptions = SearchOptions()
+    reward: RewardOptions = RewardOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+    child: ChildConfig = dataclasses.field(default_factory=ChildConfig)
+
+
+_DEFINITION = TypeAdapter(Definition)
+
+
+def to_json(definition: Definition) -> dict[str, JsonValue]:
+    """Returns the JSON object for `definition`; `from_json` is its inverse."""
+    return _DEFINITION.dump_python(definition, mode="json")
+
+
+def from_json(record: dict[str, JsonValue]) -> Definition:
+    """Returns the definition in a journal's header.
+
+    Raises:
+      ValueError: if a field is unknown or of the wrong type. One line.
+    """
+    try:
+        return _DEFINITION.validate_json(
+            json.dumps(record), strict=True, extra="forbid"
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ValueError(
+            f"the journal's header: definition.{field}: {first['msg']}, got "
+            f"{json.dumps(first['input'], default=str)[:80]}; read it with the "
+            "version that wrote it"
+        ) from None
+
+
+def differences(old: Definition, new: Definition) -> list[str]:
+    """Returns the flags whose values differ, each with both of them."""
+    found = []
+    for group in dataclasses.fields(Definition):
+        before, after = getattr(old, group.name), getattr(new, group.name)
+        for field in dataclasses.fields(group.type):  # pyright: ignore[reportArgumentType]
+            was, now = getattr(before, field.name), getattr(after, field.name)
+            if was != now:
+                flag = "--" + field.name.replace("_", "-")
+                found.append(f"{flag} is {_shown(was)}, not {_shown(now)}")
+    return found
+
+
+def build_space(definition: Definition) -> SearchSpace:
+    """Returns the search space, restricted.
+
+    Raises:
+      ValueError: if it is unknown, or has no such decisions or choices.
+    """
+    options = definition.search
+    space = spaces.load(options.space)
+    return space.restrict(parse_restrictions(options.restrict))
+
+
+def build_reward(definition: Definition) -> Reward:
+    """Returns the reward function.
+
+    Raises:
+      ValueError: if an exponent rewards cost, or does not belong to this reward.
+    """
+    options, target = definition.reward, definition.search.target_flops
+    if options.reward == "absolute":
+        if options.exponent_below is not None or options.exponent_above is not None:
+            raise ValueError(
+                "--exponent-below and --exponent-above are for --reward soft and "
+                "hard; --reward absolute takes --beta"
+            )
+        if options.beta is None:
+            return reward.Absolute(target=target)
+        return reward.Absolute(target=target, beta=options.beta)
+    if options.beta is not None:
+        raise ValueError(
+            f"--beta is for --reward absolute; --reward {options.reward} takes "
+            "--exponent-below and --exponent-above"
+        )
+    product = reward.soft(target) if options.reward == "soft" else reward.hard(target)
+    below, above = options.exponent_below, options.exponent_above
+    return dataclasses.replace(
+        product,
+        below=product.below if below is None else below,
+        above=product.above if above is None else above,
+    )
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,188 @@
+"""Pictures of a search and of an architecture, made with plotly."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from nas import journal, results
+from nas.quantity import format_flops
+from search_space import layers
+from search_space.spec import (
+    ArchSpec,
+    BottleneckStage,
+    ConvStage,
+    MBConvStage,
+    SepConvStage,
+    Stage,
+)
+
+_LAYOUT = {
+    "template": "plotly_white",
+    "height": 420,
+    "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
+    "legend": {"orientation": "h", "y": 1.08},
+}
+# Distinguishable with the common forms of colour blindness (Okabe and Ito).
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+_KERNEL_COLORS = {1: _GREY, 3: _BLUE, 5: _ORANGE, 7: _GREEN}
+_OTHER_KERNEL = "#CC79A7"
+
+
+def tradeoff(children: Sequence[journal.Trained], target: float) -> go.Figure:
+    """Accuracy over multiply-adds, with the Pareto front and the target."""
+    figure = go.Figure(layout=_LAYOUT)
+    figure.add_scatter(
+        x=[child.num_macs for child in children],
+        y=[child.accuracy for child in children],
+        customdata=[(child.index, child.reward) for child in children],
+        mode="markers",
+        name="children",
+        marker={
+            "color": [child.reward for child in children],
+            "colorscale": "Viridis",
+            "colorbar": {"title": "reward"},
+            "size": 7,
+        },
+        hovertemplate=(
+            "child %{customdata[0]}<br>accuracy %{y:.2%}<br>%{x:.4s} multiply-adds"
+            "<br>reward %{customdata[1]:.4f}<extra></extra>"
+        ),
+    )
+    best_of_all = results.front(children)
+    figure.add_scatter(
+        x=[child.num_macs for child in best_of_all],
+        y=[child.accuracy for child in best_of_all],
+        mode="lines",
+        line={"shape": "hv", "color": _ORANGE},
+        name="Pareto front",
+        hoverinfo="skip",
+    )
+    figure.add_vline(
+        x=target,
+        line={"dash": "dash", "color": _GREY},
+        annotation_text=f"target {format_flops(target)}",
+    )
+    figure.update_xaxes(title="multiply-adds", tickformat="~s")
+    figure.update_yaxes(title="validation accuracy", tickformat=".1%")
+    return figure
+
+
+def rewards(children: Sequence[journal.Trained]) -> go.Figure:
+    """Reward of each child in the order of finishing, and the best so far."""
+    order = list(range(1, len(children) + 1))
+    values = [child.reward for child in children]
+    running = [max(values[:end]) for end in order]
+    figure = go.Figure(layout=_LAYOUT)
+    figure.add_scatter(
+        x=order,
+        y=values,
+        customdata=[child.index for child in children],
+        mode="markers",
+        name="child",
+        marker={"color": _BLUE, "size": 6, "opacity": 0.6},
+        hovertemplate="child %{customdata}<br>reward %{y:.4f}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=order,
+        y=running,
+        mode="lines",
+        name="best so far",
+        line={"shape": "hv", "color": _ORANGE},
+        hoverinfo="skip",
+    )
+    figure.update_xaxes(title="children measured")
+    figure.update_yaxes(title="reward")
+    return figure
+
+
+def architecture(spec: ArchSpec) -> go.Figure:
+    """One bar a layer, as high as it has channels, coloured by its kernel.
+
+    The pale part is the width that an inverted residual expands to inside.
+    """
+    blocks = [block for block in layers.blocks(spec) if block.name.startswith("stage")]
+    names = [block.name for block in blocks]
+    figure = go.Figure(layout=_LAYOUT | {"barmode": "overlay", "bargap": 0.15})
+    figure.add_bar(
+        x=names,
+        y=[_inner_channels(block) for block in blocks],
+        marker={"color": [_color(block) for block in blocks], "opacity": 0.25},
+        name="channels inside",
+        hovertemplate="%{y} channels inside<extra>%{x}</extra>",
+    )
+    figure.add_bar(
+        x=names,
+        y=[block.out_channels for block in blocks],
+        marker={
+            "color": [_color(block) for block in blocks],
+            "pattern": {"shape": ["/" if block.se_hidden else "" for block in blocks]},
+        },
+        name="channels out (hatched: squeeze-and-excitation)",
+        hovertemplate="%{y} channels out<extra>%{x}</extra>",
+    )
+    position = 0
+    for number, stage in enumerate(spec.stages):
+        figure.add_vrect(
+            x0=position - 0.5,
+            x1=position + stage.repeats - 0.5,
+            fillcolor=_GREY,
+            opacity=0.12 if number % 2 else 0.0,
+            line_width=0,
+            layer="below",
+        )
+        figure.add_annotation(
+            x=position + (stage.repeats - 1) / 2,
+            y=1.0,
+            yref="paper",
+            yanchor="top",
+            text=describe_stage(stage).replace(", ", "<br>"),
+            showarrow=False,
+            font={"size": 10},
+        )
+        position += stage.repeats
+    figure.update_layout(height=460, showlegend=False)
+    figure.update_xaxes(tickfont={"size": 9})
+    tallest = max(max(_inner_channels(b), b.out_channels) for b in blocks)
+    figure.update_yaxes(title="channels", range=[0, 1.35 * tallest])
+    return figure
+
+
+def describe_stage(stage: Stage) -> str:
+    """A stage in words, from its kind to its number of layers.
+
+    >>> describe_stage(MBConvStage(channels=40, kernel=5, stride=2, expansion=6,
+    ...                            repeats=2, se_ratio=0.25))
+    'MBConv6, 5x5, SE 0.25, 40 channels, stride 2, 2 layers'
+    """
+    match stage:
+        case MBConvStage():
+            kind = f"MBConv{stage.expansion}"
+        case SepConvStage():
+            kind = "separable"
+        case ConvStage():
+            kind = "conv"
+        case BottleneckStage():
+            kind = f"bottleneck {stage.bottleneck}"
+    parts = [kind, f"{stage.kernel}x{stage.kernel}"]
+    if isinstance(stage, ConvStage | MBConvStage) and stage.se_ratio:
+        parts.append(f"SE {stage.se_ratio:g}")
+    parts.append(f"{stage.channels} channels")
+    if stage.stride > 1:
+        parts.append(f"stride {stage.stride}")
+    parts.append(f"{stage.repeats} layer{'s' if stage.repeats > 1 else ''}")
+    return ", ".join(parts)
+
+
+def _inner_channels(block: layers.Block) -> int:
+    match block.spec:
+        case MBConvStage():
+            return block.in_channels * block.spec.expansion
+        case BottleneckStage():
+            return block.spec.bottleneck
+        case _:
+            return block.in_channels
+
+
+def _color(block: layers.Block) -> str:
+    kernel = getattr(block.spec, "kernel", 1)
+    return _KERNEL_COLORS.get(kernel, _OTHER_KERNEL)

@@ -1,0 +1,95 @@
+"""From options to everything a search needs, with every check before work starts."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import controller
+from controller.interface import Controller
+from nas import definition, evaluators
+from nas.definition import Definition
+from nas.evaluators import Evaluator
+from nas.quantity import format_flops
+from nas.session import Reward
+from search_space import cost
+from search_space.space import SearchSpace
+
+# A target a little out of reach still ranks the children sensibly.
+_TARGET_SLACK = 1.25
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The parts of a search, checked. `dataset` is one line for people."""
+
+    definition: Definition
+    space: SearchSpace
+    reward: Reward
+    controller: Controller
+    evaluator: Evaluator
+    dataset: str
+
+
+def make(run: Definition) -> Plan:
+    """Builds the parts that `run` names.
+
+    Raises:
+      ValueError: if any of them cannot be had, or they do not go together. One line,
+        with the remedy.
+    """
+    options = run.search
+    if options.rewards_per_update < 1:
+        raise ValueError(
+            f"--rewards-per-update must be at least 1, got {options.rewards_per_update}"
+        )
+    space = definition.build_space(run)
+    reward = definition.build_reward(run)
+    _check_target(options.target_flops, space, options.space)
+    proposer = controller.build(options.controller, num_choices=space.num_choices)
+    evaluator, dataset = evaluators.build(run, space)
+    return Plan(
+        definition=run,
+        space=space,
+        reward=reward,
+        controller=proposer,
+        evaluator=evaluator,
+        dataset=dataset,
+    )
+
+
+def cost_range(space: SearchSpace) -> tuple[int, int]:
+    """Returns the least and the most multiply-adds in `space`.
+
+    Found by changing one decision at a time until none helps. Exact where a choice
+    that costs more does so whatever the others are, as kernels, widths, expansions,
+    layers and squeeze-and-excitation do.
+    """
+    return _extreme(space, -1), _extreme(space, 1)
+
+
+def _extreme(space: SearchSpace, sign: int) -> int:
+    tokens = [0] * len(space.num_choices)
+    best = _macs(space, tokens)
+    improved = True
+    while improved:
+        improved = False
+        for position, count in enumerate(space.num_choices):
+            for choice in range(count):
+                trial = [*tokens[:position], choice, *tokens[position + 1 :]]
+                macs = _macs(space, trial)
+                if sign * macs > sign * best:
+                    tokens, best, improved = trial, macs, True
+    return best
+
+
+def _macs(space: SearchSpace, tokens: Sequence[int]) -> int:
+    return cost.num_macs(space.decode(tokens))
+
+
+def _check_target(target: int, space: SearchSpace, name: str) -> None:
+    least, most = cost_range(space)
+    if not least / _TARGET_SLACK <= target <= most * _TARGET_SLACK:
+        raise ValueError(
+            f"--target-flops must be near what the space reaches, and {name} goes from "
+            f"{format_flops(least)} to {format_flops(most)} multiply-adds, got "
+            f"{format_flops(target)}; choose a target in that range, or another --space"
+        )

@@ -1,0 +1,58 @@
+"""What a search found, as files: best.json and pareto.json.
+
+Each architecture is in the same form as any architecture file, with how it was found
+beside it, so that whatever takes an architecture takes best.json.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from nas import journal, run_folder
+from nas.reward import pareto_front
+from nas.run_folder import RunFolder
+from search_space import codec
+from search_space.space import SearchSpace
+
+
+def best(children: Sequence[journal.Trained]) -> journal.Trained | None:
+    """Returns the child with the highest reward, the earliest of equals."""
+    return max(children, key=lambda child: child.reward, default=None)
+
+
+def front(children: Sequence[journal.Trained]) -> list[journal.Trained]:
+    """Returns the Pareto-optimal children, the smallest first."""
+    indices = pareto_front(
+        [child.accuracy for child in children], [child.num_macs for child in children]
+    )
+    return [children[index] for index in indices]
+
+
+def write(folder: RunFolder, contents: journal.Contents, space: SearchSpace) -> None:
+    """Writes best.json and pareto.json; without a measured child, neither.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    winner = best(contents.trained)
+    if winner is None:
+        return
+    run_folder.write_whole(folder.best, _document(winner, contents.header, space))
+    documents = [
+        json.loads(_document(child, contents.header, space))
+        for child in front(contents.trained)
+    ]
+    pareto = {"version": 1, "networks": documents}
+    run_folder.write_whole(folder.pareto, json.dumps(pareto, indent=2) + "\n")
+
+
+def _document(
+    child: journal.Trained, header: journal.Header, space: SearchSpace
+) -> str:
+    found: dict[str, Any] = {
+        **child.model_dump(mode="json", exclude={"losses", "asked"}),
+        "dataset": header.dataset,
+        "definition": header.definition,
+        "versions": header.versions,
+    }
+    return codec.dumps(space.decode(child.tokens), found=found)

@@ -1,0 +1,224 @@
+"""A session's children trained by Ray Tune: workers that live long, no barrier.
+
+Tune asks the `Searcher` for a child whenever a worker is free, runs it in a
+`Trainable` that is reused for the next one, and retries children whose worker died.
+All state is the session's: Tune's own snapshots go to a temporary folder and are
+never read.
+
+Outcomes are passed to the session at the end of Tune's step, where an exception (a
+full disk, say) ends the search under its own type. Inside the searcher, Tune would
+take it for the child's failure.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from nas.evaluators import EvaluationError, Evaluator
+from nas.resources import Allotment
+from nas.session import Session
+from nas.worker import ChildTrainable, Report
+from search_space import codec
+from trainers.measurement import Infeasible
+
+# A child whose worker died this often is given up: it may be what kills them.
+_RETRIES = 3
+# If the first children all end in an exception, so will the others.
+_ERRORS_BEFORE_GIVING_UP = 3
+
+_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # six files for each child
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours saves first
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # the journal is the state
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the reason is journaled
+    "RAY_AIR_NEW_OUTPUT": "0",  # which prints even at verbosity 0
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep working
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the machine unasked
+}
+
+
+@contextlib.contextmanager
+def cluster(allotment: Allotment) -> Iterator[Mapping[str, float]]:
+    """Connects to RAY_ADDRESS, or starts Ray on this machine; yields its resources.
+
+    On this machine Ray listens to localhost alone and has no dashboard.
+    """
+    os.environ.update(_SETTINGS)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    address = os.environ.get("RAY_ADDRESS", "local")
+    local = address == "local"
+    ray.init(
+        # Without an address, a file left by a killed Ray would be taken for a cluster.
+        address=address,
+        num_cpus=os.cpu_count() if local else None,
+        include_dashboard=False if local else None,
+        _node_ip_address="127.0.0.1" if local else None,
+        configure_logging=True,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        runtime_env={"env_vars": allotment.environment},
+    )
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def run(
+    session: Session,
+    evaluator: Evaluator,
+    *,
+    allotment: Allotment,
+    num_workers: int,
+    check: Callable[[], None],
+) -> None:
+    """Evaluates the session's children until none is left.
+
+    `check` is called ten times a second from the main thread, between two outcomes;
+    what it raises ends the search. `cluster` must be open.
+
+    Raises:
+      EvaluationError: if every one of the first children ends in an exception.
+      OSError: if the journal cannot be written.
+    """
+    trainable = tune.with_resources(
+        tune.with_parameters(ChildTrainable, evaluator=evaluator, allotment=allotment),
+        allotment.ray_resources,
+    )
+    outcomes = _Outcomes(session, check)
+    with tempfile.TemporaryDirectory(prefix="mbconv-nas-tune-") as storage:
+        # Not a Tuner, which would pickle the searcher, and with it the session.
+        tune.run(
+            trainable,
+            name="search",
+            storage_path=storage,
+            search_alg=_SessionSearcher(session, outcomes),
+            num_samples=-1,  # the session says when there are enough
+            max_concurrent_trials=num_workers,
+            reuse_actors=True,
+            max_failures=_RETRIES,
+            raise_on_failed_trial=False,
+            callbacks=[outcomes],
+            trial_name_creator=_short_name,
+            trial_dirname_creator=_short_name,
+            verbose=0,
+        )
+
+
+class _SessionSearcher(Searcher):
+    """Hands the session's jobs to Tune."""
+
+    def __init__(self, session: Session, outcomes: "_Outcomes") -> None:
+        super().__init__()
+        self._session = session
+        self._outcomes = outcomes
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # pyright: ignore[reportIncompatibleMethodOverride]  # Tune's annotation leaves FINISHED out
+        """Returns the next child. Never waits: a barrier would idle the workers."""
+        job = self._session.next_job()
+        if job is None:
+            return Searcher.FINISHED
+        self._outcomes.expect(trial_id, job.index)
+        return {"index": job.index, "spec": codec.dumps(job.spec), "seed": job.seed}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: see `_Outcomes`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the journal is the state."""
+
+
+class _Outcomes(tune.Callback):
+    """Collects what trials end with, and passes it on between Tune's steps."""
+
+    def __init__(self, session: Session, check: Callable[[], None]) -> None:
+        self._session = session
+        self._check = check
+        self._indices: dict[str, int] = {}
+        self._arrived: list[tuple[int, Report]] = []
+        self._num_errors = 0
+        self._any_report = False
+        self._give_up: str | None = None
+
+    def expect(self, trial_id: str, index: int) -> None:
+        """Notes which child a trial is."""
+        self._indices[trial_id] = index
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,
+    ) -> None:
+        """Takes the report out of the result, lest Tune keep it for ever."""
+        del iteration, trials, info
+        self._any_report = True
+        self._arrived.append((self._indices.pop(trial.trial_id), result.pop("report")))
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A child is about to be tried again."""
+        del iteration, trials, info
+        self._note_failure(trial)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """A child has been tried often enough."""
+        del iteration, trials, info
+        self._note_failure(trial)
+        reason = _why_failed(trial) or "its worker died"
+        outcome = Infeasible(f"{reason} ({_RETRIES + 1} attempts)")
+        index = self._indices.pop(trial.trial_id)
+        self._arrived.append((index, Report(outcome, worker=None)))
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Passes outcomes on, in order of arrival, and lets the caller interrupt."""
+        del iteration, trials, info
+        if self._give_up is not None:
+            raise EvaluationError(self._give_up)
+        while self._arrived:
+            index, report = self._arrived.pop(0)
+            self._session.finish(index, report.outcome, report.worker)
+        self._check()
+
+    def _note_failure(self, trial: Trial) -> None:
+        reason = _why_failed(trial)
+        if reason is None or self._any_report:
+            return
+        self._num_errors += 1
+        if self._num_errors >= _ERRORS_BEFORE_GIVING_UP:
+            self._give_up = (
+                f"the first {self._num_errors} attempts to evaluate a child all "
+                f"ended in an exception: {reason}"
+            )
+
+
+def _short_name(trial: Trial) -> str:
+    """Names a trial; Tune's default would spell out the architecture."""
+    return trial.trial_id
+
+
+def _why_failed(trial: Trial) -> str | None:
+    """The exception that ended the trial's last attempt; None if its worker died."""
+    if trial.error_file is None:
+        return None
+    with open(trial.error_file, encoding="utf-8", errors="replace") as file:
+        lines = file.read().strip().splitlines()
+    attempt = "\n".join(lines).rsplit("Failure # ", maxsplit=1)[-1]
+    if "Traceback" not in attempt:
+        return None
+    return lines[-1].strip()

@@ -1,0 +1,62 @@
+"""Runs `nas.search` as it is, with children that sleep where others train.
+
+    python pretend_search.py SECONDS TROUBLE <arguments of nas.search>
+
+TROUBLE is `none`, `deadly` (every child kills its worker), `broken` (every child
+raises), or a folder: the first worker to reach each seed in it dies there.
+"""
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from nas import evaluators, search
+from search_space.spec import ArchSpec
+from trainers.measurement import Infeasible, Measurement
+
+
+def outcome(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+    """What a pretended child ends with: a function of what real ones depend on."""
+    if seed % 7 == 0:
+        return Infeasible("diverged: the loss was <b>nan</b>")
+    depth = sum(stage.repeats for stage in spec.stages)
+    return Measurement(
+        accuracy=0.5 + 0.01 * depth + seed % 1000 * 1e-4,
+        losses=(2.0, 1.0),
+        images_per_second=1.0,
+        compile_seconds=0.0,
+        train_seconds=0.0,
+        eval_seconds=0.0,
+        num_params=1,
+        num_macs=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sleeper:
+    """An evaluator; see the module's docstring."""
+
+    seconds: float
+    trouble: str
+
+    def prepare(self):
+        return self.evaluate
+
+    def evaluate(self, spec, seed):
+        time.sleep(self.seconds)
+        if self.trouble == "broken":
+            raise RuntimeError("no such luck")
+        marker = Path(self.trouble) / str(seed)
+        if self.trouble == "deadly" or marker.exists():
+            marker.unlink(missing_ok=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return outcome(spec, seed)
+
+
+if __name__ == "__main__":
+    sleeper = Sleeper(float(sys.argv[1]), sys.argv[2])
+    evaluators.build = lambda *_: (sleeper, "children that sleep")
+    sys.exit(search.main(sys.argv[3:]))
