@@ -54,6 +54,8 @@ Tokens = tuple[int, ...]
 # All combinations of a stage are made at once; MnasNet's have 432.
 MAX_COMBINATIONS = 100_000
 
+_DIGEST_SIZE = 5  # bytes: a million names clash once in two such sets
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
@@ -68,7 +70,8 @@ class Decision:
         for choice in self.choices:
             # A boolean equals 0 or 1, and a NaN not even itself: neither can be found
             # again by its value.
-            if isinstance(choice, bool) or choice != choice:  # noqa: PLR0124
+            unfit = isinstance(choice, float) and not math.isfinite(choice)
+            if unfit or isinstance(choice, bool):
                 raise ValueError(
                     f"choices of {self.name} must be integers, finite numbers or"
                     f" strings, got {choice!r}"
@@ -122,7 +125,8 @@ class SearchSpace:
         for size in (operator.attrgetter("stride"), operator.attrgetter("repeats")):
             largest = tuple(max(table.tokens, key=size) for table in self._tables)
             try:
-                dataclasses.replace(self.base, name=self.name, stages=largest)
+                name = f"{self.name}-{bytes(_DIGEST_SIZE).hex()}"  # the length of one
+                dataclasses.replace(self.base, name=name, stages=largest)
             except ValidationError as error:
                 raise ValueError(f"space {self.name}: {explain(error)}") from error
 
@@ -152,7 +156,7 @@ class SearchSpace:
         """
         rest = self._checked(tokens)
         stages: list[Stage] = []
-        digest = hashlib.blake2s(digest_size=5)  # 1e6 names: one clash in two runs
+        digest = hashlib.blake2s(digest_size=_DIGEST_SIZE)
         for table, decisions in zip(
             self._tables, self._decisions_by_stage, strict=True
         ):

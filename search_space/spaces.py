@@ -35,7 +35,7 @@ def load(name: str) -> SearchSpace:
     if name in _SPACES:
         return _SPACES[name]()
     module_name, colon, attribute = name.partition(":")
-    if not colon:
+    if not colon or not all(map(str.isidentifier, module_name.split("."))):
         raise ValueError(
             f"space must be one of {', '.join(_SPACES)} or module:attribute of your"
             f" own, got {name[:100]!r}"

@@ -196,6 +196,8 @@ def test_space_is_checked_when_it_is_made():
                 ),
             ),
         )
+    with pytest.raises(ValueError, match="name must have at most 200 characters"):
+        SearchSpace(name="x" * 195, base=BASE, stages=(_mbconv({}),))
     with pytest.raises(ValueError, match="at least the total stride 256, got 224"):
         _space(*[_mbconv({"stride": (1, 2)})] * 7)
     with pytest.raises(ValueError, match="repeats must sum to at most 1024"):
@@ -211,6 +213,7 @@ def test_space_is_checked_when_it_is_made():
         ((1, 1.0), "must differ"),
         ((True, 2), "got True"),
         ((0.5, float("nan")), "got nan"),
+        ((0.5, float("inf")), "got inf"),
     ],
 )
 def test_choices_that_could_not_be_told_apart_are_refused(choices, message):

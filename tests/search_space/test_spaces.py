@@ -116,9 +116,12 @@ def test_layers_are_those_of_the_network_plus_or_minus_one(name):
     assert found == [(1, 2, 3) if n == 1 else (n - 1, n, n + 1) for n in base]
 
 
-def test_unknown_space_lists_the_known_ones():
+@pytest.mark.parametrize(
+    "name", ["darts", "", ":", ":SPACE", ".own:SPACE", "a b:SPACE"]
+)
+def test_unknown_space_lists_the_known_ones(name):
     with pytest.raises(ValueError, match=r"mbconv, mnasnet, accel-nasbench or module"):
-        spaces.load("darts")
+        spaces.load(name)
 
 
 def test_own_space_loads_by_module_and_attribute(
