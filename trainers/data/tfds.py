@@ -194,14 +194,15 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
         keys = ("image", "label")
     image, label = (features.get(key) for key in keys[:2])
     if (
-        len(getattr(image, "shape", ())) != 3  # noqa: PLR2004
+        len(shape := getattr(image, "shape", ())) != 3  # noqa: PLR2004
+        or shape[-1] is None
         or getattr(image, "np_dtype", None) != np.uint8
         or not isinstance(label, tfds.features.ClassLabel)
     ):
         held = ", ".join(f"{k} {type(f).__name__}" for k, f in features.items())
         raise ValueError(
-            f"a data set must hold an 8-bit image and a class label, {name} holds"
-            f" {held}; choose one for image classification"
+            "a data set must hold an 8-bit image, its channels known, and a class label;"
+            f" {name} holds {held}; choose one for image classification"
         )
     return keys[0], keys[1]
 
