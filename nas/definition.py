@@ -107,6 +107,10 @@ class EvaluationOptions:
             "of a folder of class folders.",
         ),
     ] = "digits"
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where the data set's files are, if not in their usual place."""
+    download: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let TensorFlow Datasets fetch and prepare what is missing."""
     validation: Annotated[int | None, _COUNT] = None
     """Training images held out to measure children; by default a share of them."""
 

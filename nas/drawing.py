@@ -141,7 +141,7 @@ def architecture(spec: ArchSpec) -> go.Figure:
         )
         position += stage.repeats
     figure.update_layout(height=460, showlegend=False)
-    figure.update_xaxes(tickfont={"size": 9})
+    figure.update_xaxes(showticklabels=False)  # the stages are named above
     tallest = max(max(_inner_channels(b), b.out_channels) for b in blocks)
     figure.update_yaxes(title="channels", range=[0, 1.35 * tallest])
     return figure

@@ -49,7 +49,11 @@ class TrainChildren:
           ValueError: if there is none of that name, or its data are not there.
         """
         return catalog.load(
-            self.options.dataset, seed=self.seed, validation=self.options.validation
+            self.options.dataset,
+            seed=self.seed,
+            validation=self.options.validation,
+            data_dir=self.options.data_dir,
+            download=self.options.download,
         )
 
     def prepare(self) -> Evaluate:

@@ -15,6 +15,7 @@ from search_space.space import SearchSpace
 
 # A target a little out of reach still ranks the children sensibly.
 _TARGET_SLACK = 1.25
+_MAX_SEED = 2**32  # what numpy and JAX take
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ def make(run: Definition) -> Plan:
         raise ValueError(
             f"--rewards-per-update must be at least 1, got {options.rewards_per_update}"
         )
+    if not 0 <= options.seed < _MAX_SEED:
+        raise ValueError(f"--seed must be in [0, 2^32), got {options.seed}")
     space = definition.build_space(run)
     reward = definition.build_reward(run)
     _check_target(options.target_flops, space, options.space)

@@ -3,7 +3,7 @@
 import re
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
-_PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?([KMGBT]?)")
+_PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?([KMGBT]?)", re.ASCII)
 _LARGEST = 10**18
 
 

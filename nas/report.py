@@ -27,6 +27,11 @@ from search_space.space import SearchSpace
 # A table of 8,000 children helps nobody, and the journal has them all.
 _MAX_ROWS = 50
 
+_LEGEND = (
+    "A bar is a layer, as high as it has channels; pale: channels inside the block. "
+    "Blue: 3x3 kernels, orange: 5x5, green: 7x7. Hatched: squeeze-and-excitation."
+)
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem;
        padding: 0 1rem; color: #222; }
@@ -59,6 +64,7 @@ def render(
             "<h2>Reward</h2>",
             _figure(drawing.rewards(trained)),
             f"<h2>The best architecture: child {best.index}</h2>",
+            f"<p>{_LEGEND}</p>",
             _figure(drawing.architecture(spec)),
             _table(("stage", "layers"), stages),
             "<h2>The best children</h2>",

@@ -16,7 +16,11 @@ class Scalars:
         """Writes to `folder`; after an interruption, on from the last step."""
         self._progress = progress
         self._writer = SummaryWriter(
-            str(folder), flush_secs=10, purge_step=progress.num_done + 1
+            str(folder),
+            flush_secs=10,
+            purge_step=progress.num_done + 1,
+            # Else a search resumed within the second would replace the file.
+            filename_suffix=f".{progress.num_done}",
         )
 
     def started(self, job: Job) -> None:

@@ -1,0 +1,193 @@
+"""Tests for nas.report, nas.results and nas.drawing: what is made of a journal."""
+
+import html.parser
+import json
+
+import pytest
+
+from nas import definition, journal, report, results, run_folder
+from nas.definition import Definition
+from search_space import codec, cost, spaces, zoo
+
+SPACE = spaces.load("mbconv")
+B0 = SPACE.encode(zoo.load("efficientnet-b0"))
+
+
+def trained(index, *, accuracy, num_macs, reward=None, tokens=B0):
+    return journal.Trained(
+        index=index,
+        asked=index + 1,
+        tokens=tokens,
+        num_macs=num_macs,
+        num_params=5_288_548,
+        finished=1.7e9 + index,
+        worker=None,
+        reward=accuracy if reward is None else reward,
+        accuracy=accuracy,
+        losses=(2.3, 1.125),
+        num_steps=2,
+        images_per_second=100.0,
+        seconds=journal.Seconds(compile=60.0, train=40.0, eval=0.2),
+    )
+
+
+def failed(index, reason):
+    return journal.Failed(
+        index=index,
+        asked=index + 1,
+        tokens=B0,
+        num_macs=1,
+        num_params=1,
+        finished=1.7e9,
+        worker=None,
+        infeasible=reason,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return run_folder.RunFolder(tmp_path)
+
+
+def write_journal(folder, children, *, dataset="digits: small", options=None):
+    header = journal.Header(
+        created=1.7e9,
+        num_children=10,
+        definition=definition.to_json(options or Definition()),
+        dataset=dataset,
+        versions={"jax": "1"},
+    )
+    journal.create(folder.journal, header)
+    contents = journal.read(folder.journal)
+    with journal.Writer(folder.journal, contents) as writer:
+        for child in children:
+            writer.append(child)
+
+
+class Page(html.parser.HTMLParser):
+    """Collects the cells of tables, and every tag."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.cells, self.tags, self._in_cell = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links = [v for k, v in attrs if k in {"src", "href"}]
+        assert not self.links, "the page must need nothing else"
+        if tag == "td":
+            self._in_cell = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        if tag == "td":
+            self._in_cell = False
+
+    def handle_data(self, data):
+        if self._in_cell:
+            self.cells[-1] += data
+
+
+CHILDREN = [
+    trained(0, accuracy=0.70, num_macs=300_000_000),
+    trained(1, accuracy=0.80, num_macs=400_000_000, reward=0.8),
+    failed(2, "diverged at step 7"),
+    trained(3, accuracy=0.75, num_macs=500_000_000),
+    trained(4, accuracy=0.90, num_macs=900_000_000, reward=0.5),
+]
+
+
+def test_the_report_shows_what_the_journal_holds(folder, capsys):
+    write_journal(folder, CHILDREN)
+    assert report.main([str(folder.path)]) == 0
+    assert capsys.readouterr().out.strip() == str(folder.report)
+    cells = Page(folder.report.read_text()).cells
+    assert "digits: small" in cells
+    assert "5, of which 1 infeasible" in cells
+    assert "diverged at step 7" in cells
+    best_first = cells[cells.index("0.8000") - 1 :]
+    assert best_first[:7] == [
+        "1", "0.8000", "80.00%", "400M", "5.29M", "1.125", "1 min 40 s",
+    ]  # fmt: skip
+    # B0's third stage, from the paper's Table 1.
+    assert "MBConv6, 5x5, SE 0.25, 40 channels, stride 2, 2 layers" in cells
+
+
+def test_best_json_is_an_architecture_with_how_it_was_found(folder):
+    write_journal(folder, CHILDREN)
+    report.main([str(folder.path)])
+    text = folder.best.read_text()
+    assert cost.num_macs(codec.loads(text)) == 385_814_752  # B0, counted elsewhere
+    found = json.loads(text)["found"]
+    assert (found["index"], found["reward"], found["accuracy"]) == (1, 0.8, 0.8)
+    assert found["definition"]["search"]["seed"] == 0
+    assert found["versions"] == {"jax": "1"}
+
+
+def test_pareto_json_holds_the_front_the_smallest_first(folder):
+    write_journal(folder, CHILDREN)
+    report.main([str(folder.path)])
+    networks = json.loads(folder.pareto.read_text())["networks"]
+    assert [network["found"]["index"] for network in networks] == [0, 1, 4]
+    for network in networks:
+        codec.loads(json.dumps(network))
+
+
+@pytest.mark.parametrize(
+    "evil",
+    ["<script>alert(1)</script>", "</td><img src=x onerror=y>", "&lt;b&gt;", '"'],
+)
+def test_nothing_from_a_journal_becomes_markup(folder, evil):
+    write_journal(folder, [CHILDREN[0], failed(1, evil)], dataset=evil)
+    report.main([str(folder.path)])
+    page = Page(folder.report.read_text())
+    assert page.cells.count(evil) == 2
+    assert "img" not in page.tags
+    assert page.tags.count("script") == 4  # plotly's own, and one for each figure
+
+
+def test_a_run_without_a_measured_child_has_a_report_all_the_same(folder):
+    write_journal(folder, [failed(0, "out of memory")])
+    assert report.main([str(folder.path)]) == 0
+    assert "out of memory" in Page(folder.report.read_text()).cells
+    assert not folder.best.exists()
+
+
+def test_a_run_s_own_space_is_not_imported_unasked(folder, capsys, tmp_path):
+    options = Definition(search=definition.SearchOptions(space="antigravity:space"))
+    write_journal(folder, CHILDREN, options=options)
+    assert report.main([str(tmp_path)]) == 2
+    assert "--load-space" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}\n", b"\x00" * 50])
+def test_what_is_no_run_ends_in_one_line(folder, capsys, content):
+    if content is not None:
+        folder.journal.write_bytes(content)
+    assert report.main([str(folder.path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("nas.report: ")
+    assert error.count("\n") == 1
+
+
+def test_a_definition_with_an_unknown_field_is_refused_by_name():
+    record = definition.to_json(Definition())
+    record["child"]["stepz"] = 3
+    with pytest.raises(ValueError, match=r"definition\.child\.stepz"):
+        definition.from_json(record)
+
+
+def test_definitions_survive_json():
+    options = Definition(
+        search=definition.SearchOptions(restrict=("a=1", "b=2"), seed=3),
+        reward=definition.RewardOptions(reward="hard", exponent_above=-2.0),
+    )
+    record = json.loads(json.dumps(definition.to_json(options)))
+    assert definition.from_json(record) == options
+
+
+def test_equal_rewards_go_to_the_earlier_child():
+    children = [trained(i, accuracy=0.5, num_macs=10) for i in range(3)]
+    assert results.best(children) == children[0]
+    assert results.best([]) is None
