@@ -10,7 +10,7 @@ import numpy as np
 
 from search_space import cost
 from search_space.spec import ArchSpec
-from trainers import compile_time, loop, optim
+from trainers import compilation, loop, optim
 from trainers.data.dataset import Dataset
 from trainers.data.feed import Feed
 from trainers.data.memory import MemoryFeed
@@ -100,7 +100,7 @@ def _evaluate(
     spec: ArchSpec, dataset: Dataset, config: ChildConfig, seed: int
 ) -> Measurement:
     feed = _feed(dataset, config.resolution)
-    with compile_time.measured() as compiling:
+    with compilation.measured() as compiling:
         start = time.perf_counter()
         recipe = Recipe(
             optimizer=optim.Optimizer(

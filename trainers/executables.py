@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -118,6 +119,16 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
     states: list[UnitState] = []
     rule = optim.chain(recipe.optimizer)
 
+    # Optimizer state starts out constant: told from one number, it compiles nothing.
+    def initial(params: Leaves) -> Any:
+        values = rule.init(tuple(jnp.zeros((1,) * p.ndim) for p in params))
+        shapes = jax.eval_shape(rule.init, params)
+        return jax.tree.map(
+            lambda value, like: np.full(like.shape, np.ravel(value)[0], like.dtype),
+            values,
+            shapes,
+        )
+
     def add(unit: nnx.Module) -> int:
         graphdef, params, stats = nnx.split(unit, nnx.Param, nnx.BatchStat)
         (params, params_def), (stats, stats_def) = map(
@@ -129,7 +140,7 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
             UnitState(
                 params=params,
                 stats=stats,
-                optimizer=rule.init(params),
+                optimizer=jax.device_put(initial(params)),
                 ema=(params, stats) if recipe.ema else None,
             )
         )
@@ -233,7 +244,7 @@ class ChainedStep:
         ]
         self._train = jnp.asarray(True)  # noqa: FBT003
         self._evaluate = jnp.asarray(False)  # noqa: FBT003
-        self._one = jnp.asarray(1.0)
+        self._one = jnp.float32(1.0)
 
     def __call__(
         self,

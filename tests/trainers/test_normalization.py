@@ -15,7 +15,7 @@ ACTIVATIONS = {
 }
 
 
-def textbook(x, scale, bias, running, activation):
+def textbook(x, scale, bias, _running, activation):
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     normal = (x - mean) / jnp.sqrt(variance + 1e-3)
     return ACTIVATIONS[activation](normal * scale + bias), mean, variance

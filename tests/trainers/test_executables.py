@@ -1,0 +1,214 @@
+"""Shared executables against the plainly jitted network."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from search_space import spaces
+from search_space.spec import (
+    ArchSpec,
+    BottleneckStage,
+    ConvStage,
+    Head,
+    MBConvStage,
+    SepConvStage,
+    Stem,
+)
+from trainers import executables, loop, optim
+from trainers.networks import classifier
+from trainers.networks.units import Mode
+
+STEPS = 50
+BATCH = 16
+PEAK = 0.02
+
+
+def every_kind():
+    """Every stage, skip and unit there is, small."""
+    return ArchSpec(
+        name="every-kind",
+        resolution=16,
+        in_channels=2,
+        num_classes=5,
+        activation="swish",
+        stem=Stem(channels=8),
+        stages=(
+            ConvStage(channels=12, kernel=3, stride=1, repeats=2, skip="pool"),
+            ConvStage(
+                channels=12,
+                kernel=3,
+                stride=2,
+                repeats=2,
+                skip="identity",
+                se_ratio=0.25,
+            ),
+            SepConvStage(channels=8, kernel=3, stride=1, repeats=1),
+            MBConvStage(
+                channels=8, kernel=5, stride=1, expansion=1, repeats=1, skip="none"
+            ),
+            MBConvStage(
+                channels=16,
+                kernel=5,
+                stride=2,
+                expansion=3,
+                repeats=2,
+                se_ratio=0.25,
+                skip="pool",
+            ),
+            BottleneckStage(channels=24, bottleneck=8, kernel=3, stride=2, repeats=2),
+        ),
+        head=Head(channels=32, dropout=0.2),
+        drop_path=0.3,
+    )
+
+
+def batches(spec):
+    rng = np.random.default_rng(0)
+    shape = (STEPS, BATCH, spec.resolution, spec.resolution, spec.in_channels)
+    images = rng.normal(size=shape).astype(np.float32)
+    labels = rng.integers(0, spec.num_classes, (STEPS, BATCH))
+    return list(zip(images, labels, strict=True))
+
+
+def chained(spec, recipe):
+    model = classifier.build(spec, seed=1)
+    network, states = executables.split(model, recipe)
+    step = executables.ChainedStep(network, recipe)
+    schedule = loop.Schedule(
+        learning_rates=optim.Cosine(peak=PEAK).values(STEPS),
+        norm_momentum=0.9,
+        ema_decay=0.8,
+        seed=3,
+    )
+    states, losses = loop.fit(step, states, batches(spec), schedule)
+    return step, states, losses
+
+
+class Plain:
+    """The same training, written down with NNX and optax, jitted as one program."""
+
+    def __init__(self, spec, recipe):
+        self.spec = spec
+        model = classifier.build(spec, seed=1)
+        self.graphdef, *arrays = nnx.split(model, nnx.Param, nnx.BatchStat)
+        self.params, self.stats = jax.tree.map(jnp.asarray, tuple(arrays))
+        rates = jnp.asarray(optim.Cosine(peak=PEAK).values(STEPS))
+        self.rule = optax.chain(
+            optax.add_decayed_weights(
+                recipe.optimizer.weight_decay,
+                mask=lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree),
+            ),
+            optax.sgd(lambda step: rates[step], momentum=0.9, nesterov=True),
+        )
+        self.smoothing = recipe.label_smoothing
+        self.step = jax.jit(self._step)
+
+    def _loss(self, params, stats, images, labels, key):
+        model = nnx.merge(self.graphdef, params, stats, copy=True)
+        logits = model(images, Mode(train=True, momentum=0.9, key=key))
+        classes = self.spec.num_classes
+        targets = jax.nn.one_hot(labels, classes) * (1 - self.smoothing)
+        targets = targets + self.smoothing / classes
+        loss = -(targets * jax.nn.log_softmax(logits)).sum(-1).mean()
+        return loss, nnx.state(model, nnx.BatchStat)
+
+    def _step(self, params, stats, optimizer, ema, images, labels, key):
+        (loss, stats), grads = jax.value_and_grad(self._loss, has_aux=True)(
+            params, stats, images, labels, key
+        )
+        updates, optimizer = self.rule.update(grads, optimizer, params)
+        params = optax.apply_updates(params, updates)
+        ema = jax.tree.map(lambda old, new: 0.8 * old + 0.2 * new, ema, (params, stats))
+        return params, stats, optimizer, ema, loss
+
+    def train(self, *, scale=1.0):
+        """Trains from the initial weights times `scale`."""
+        params, stats = jax.tree.map(lambda p: p * scale, self.params), self.stats
+        optimizer, ema, losses = self.rule.init(params), (params, stats), []
+        for i, (images, labels) in enumerate(batches(self.spec)):
+            key = jax.random.fold_in(jax.random.key(3), i)
+            params, stats, optimizer, ema, loss = self.step(
+                params, stats, optimizer, ema, images, labels, key
+            )
+            losses.append(float(loss))
+        return params, stats, ema, np.asarray(losses)
+
+
+def assert_equal_up_to_rounding(got, want, nudged):
+    """Training is chaotic: how far rounding leads is measured, not assumed.
+
+    `nudged` are the losses of the same run from weights changed in their last digit.
+    """
+    np.testing.assert_allclose(got[0], want[0], rtol=2e-6)
+    drift = np.maximum.accumulate(np.abs(nudged - want))
+    assert np.all(np.abs(got - want) <= 30 * drift + 1e-5)
+    assert drift[10] < 1e-3  # else the bound above would say nothing
+
+
+@pytest.fixture(scope="module")
+def trained():
+    spec, recipe = every_kind(), executables.Recipe(label_smoothing=0.1, ema=True)
+    plain = Plain(spec, recipe)
+    return chained(spec, recipe), plain.train(), plain.train(scale=1 + 2e-7), plain
+
+
+def test_fifty_steps_are_those_of_the_plain_network(trained):
+    (_, states, got), (params, stats, ema, want), (*_, nudged), _ = trained
+    assert_equal_up_to_rounding(got, want, nudged)
+    assert want[-5:].mean() < want[:5].mean()
+    stem = states[0]
+
+    def of_stem(tree):
+        return jax.tree.leaves(tree["blocks"][0])
+
+    close = {"rtol": 1e-2, "atol": 1e-3}
+    for ours, theirs in (
+        (stem.params, params),
+        (stem.stats, stats),
+        (stem.ema[0], ema[0]),
+        (stem.ema[1], ema[1]),
+    ):
+        for mine, plain in zip(ours, of_stem(theirs), strict=True):
+            np.testing.assert_allclose(mine, plain, **close)
+
+
+def test_evaluation_is_the_plain_network_with_running_statistics(trained):
+    (step, states, _), (params, stats, *_), _, plain = trained
+    images, labels = batches(plain.spec)[0]
+    logits = nnx.merge(plain.graphdef, params, stats)(jnp.asarray(images))
+    for kept in (BATCH, BATCH - 5):
+        mask = np.arange(BATCH) < kept
+        want = int(((logits.argmax(-1) == labels) & mask).sum())
+        assert abs(int(step.count_correct(states, images, labels, mask)) - want) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", spaces.names())
+def test_random_children_train_like_the_plain_network(name):
+    space = spaces.load(name)
+    rng = np.random.default_rng(7)
+    child = space.decode([int(rng.integers(n)) for n in space.num_choices])
+    spec = dataclasses.replace(child, resolution=32, in_channels=1, num_classes=10)
+    recipe = executables.Recipe(label_smoothing=0.1, ema=True)
+    plain = Plain(spec, recipe)
+    *_, want = plain.train()
+    *_, nudged = plain.train(scale=1 + 2e-7)
+    assert_equal_up_to_rounding(chained(spec, recipe)[2], want, nudged)
+
+
+def test_equal_units_of_different_networks_share_their_executable():
+    recipe = executables.Recipe()
+    small = every_kind()
+    other = dataclasses.replace(small, stages=(small.stages[0], *small.stages[:2]))
+    networks = [
+        executables.split(classifier.build(spec, seed=seed), recipe)[0]
+        for seed, spec in enumerate((small, other))
+    ]
+    first, second = (set(network.units) for network in networks)
+    assert len(first & second) >= 4
+    assert hash(networks[0].units[0]) == hash(networks[1].units[0])
