@@ -60,7 +60,17 @@ def test_training_shows_each_example_once_an_epoch_in_a_new_order(noise):
     assert first != second  # equal by chance with odds 1/20!
 
 
-def test_seed_decides_order_crops_and_flips(noise):
+def test_seed_decides_the_order(noise):
+    feed = StreamFeed.of(noise, 4)
+
+    def run(seed):
+        batches = feed.train_batches(batch_size=10, steps=2, seed=seed)
+        return [label for _, labels in batches for label in labels.tolist()]
+
+    assert run(0) == run(0) != run(1)  # equal by chance with odds 1/20!
+
+
+def test_seed_decides_crops_and_flips(noise):
     feed = StreamFeed.of(dataclasses.replace(noise, augmentation=augment.LIGHT), 4)
 
     def run(seed):

@@ -201,8 +201,8 @@ def _keys(name: str, info: Any) -> tuple[str, str]:
     ):
         held = ", ".join(f"{k} {type(f).__name__}" for k, f in features.items())
         raise ValueError(
-            "a data set must hold an 8-bit image, its channels known, and a class label;"
-            f" {name} holds {held}; choose one for image classification"
+            "a data set must hold an 8-bit image, its channels known, and a class"
+            f" label; {name} holds {held}; choose one for image classification"
         )
     return keys[0], keys[1]
 
