@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from nas import journal
 from nas.progress import Progress
@@ -111,7 +112,7 @@ class LiveDisplay:
         table.add_row("last", escape(describe(progress.last)))
         table.add_row("pace", _pace(progress))
         bar = ProgressBar(total=progress.num_children, completed=progress.num_done)
-        return Group(bar, table)
+        return Group(bar, Text(), table)  # a bar does not end its line
 
 
 def display(console: Console, progress: Progress) -> LiveDisplay | PlainDisplay:

@@ -11,6 +11,7 @@ take it for the child's failure.
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import tempfile
@@ -217,8 +218,12 @@ def _why_failed(trial: Trial) -> str | None:
     if trial.error_file is None:
         return None
     with open(trial.error_file, encoding="utf-8", errors="replace") as file:
-        lines = file.read().strip().splitlines()
-    attempt = "\n".join(lines).rsplit("Failure # ", maxsplit=1)[-1]
-    if "Traceback" not in attempt:
+        attempt = file.read().rsplit("Failure # ", maxsplit=1)[-1]
+    if "ray::" not in attempt:  # what the trace of a task starts with
         return None
-    return lines[-1].strip()
+    # The trace is indented, and the exception that comes after it is not.
+    lines = itertools.takewhile(
+        lambda line: line and not line[0].isspace(),
+        reversed(attempt.rstrip().splitlines()),
+    )
+    return " ".join(reversed(list(lines)))

@@ -8,7 +8,7 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
 from nas import journal
-from nas.display import display
+from nas.display import LiveDisplay, PlainDisplay
 from nas.progress import Progress
 from nas.scalars import Scalars
 from nas.session import Job
@@ -92,9 +92,8 @@ def shown(children, *, terminal, seconds_apart=1.0):
         file=text, force_terminal=terminal, width=150, force_interactive=terminal
     )
     progress = Progress(num_children=len(children), clock=clock)
-    with display(console, progress) as screen:
-        if not terminal:
-            screen._clock = clock
+    plain = PlainDisplay(console, progress, clock)
+    with LiveDisplay(console, progress) if terminal else plain as screen:
         for child in children:
             progress.started(job(child.index))
             screen.started(job(child.index))

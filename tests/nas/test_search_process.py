@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from nas import journal
 from nas.session import child_seed
 
@@ -134,3 +136,73 @@ def test_ctrl_c_saves_and_a_second_search_is_refused(tmp_path):
     best = max(c["reward"] for c in search.children() if "reward" in c)
     assert json.loads((run / "best.json").read_text())["found"]["reward"] == best
     assert journal.read(run / "journal.jsonl").num_bytes > 0
+
+
+@pytest.mark.slow
+def test_a_child_that_kills_every_worker_is_given_up(tmp_path):
+    search = start(tmp_path / "run", children=2, trouble="deadly", seconds=0)
+    assert search.finish() == 0, search.said
+    assert_each_once(search.children(), 2)
+    assert {c["infeasible"] for c in search.children()} == {
+        "its worker died (4 attempts)"
+    }
+    assert "none was measured" in search.said
+
+
+@pytest.mark.slow
+def test_a_search_in_which_every_child_raises_stops_and_says_why(tmp_path):
+    search = start(tmp_path / "run", children=50, trouble="broken", seconds=0)
+    assert search.finish() == 1, search.said
+    assert "RuntimeError: no such luck" in search.said
+    assert "Traceback" not in search.said
+    assert search.children() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_at_many_moments_nothing_is_lost_or_repeated(tmp_path):
+    """Two workers and ten kills: while starting, between children, while updating."""
+    run = tmp_path / "run"
+    search = start(run, children=30, seconds=0.2)
+    search.wait_for_children(1)
+    for number, delay in enumerate([0.0, 0.05, 0.1, 0.3, 0.5, 1, 2, 4, 8, 12]):
+        time.sleep(delay)
+        search.kill()
+        lines = search.children()
+        if len(lines) == 30:
+            break
+        search = resume(run, seconds=0.2, log=tmp_path / f"{number}.log")
+    assert search.finish() in (0, -signal.SIGKILL), search.said
+    assert resume(run, log=tmp_path / "last.log").finish() == 0
+    assert_each_once(search.children(), 30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_real_children_killed_and_resumed_are_the_same_children(tmp_path):
+    """One worker trains small networks on digits; accuracies agree to the bit."""
+    options = [
+        "--space", "accel-nasbench", "--restrict", "*.layers=1",
+        "--restrict", "*.expansion=1", "--target-flops", "100M", "--seed", "1",
+        "--controller", "random", "--workers", "1", "--children", "4",
+        "--steps", "5", "--batch-size", "16", "--validation", "100",
+    ]  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        command = [sys.executable, "-m", "nas.search", "--output", str(folder)]
+        process = subprocess.Popen([*command, *options])
+        if folder == cut:
+            while not (folder / "journal.jsonl").exists() or len(
+                journal.read(folder / "journal.jsonl").children
+            ) < 2:  # fmt: skip
+                assert process.poll() is None
+                time.sleep(0.1)
+            process.kill()
+            process.wait()
+            command = [sys.executable, "-m", "nas.search", "--resume", str(folder)]
+            process = subprocess.Popen([*command, "--workers", "1"])
+        assert process.wait(600) == 0
+    runs = [journal.read(folder / "journal.jsonl").trained for folder in (whole, cut)]
+    seen = [[(c.index, c.tokens, c.accuracy, c.losses) for c in run] for run in runs]
+    assert len(seen[0]) == 4
+    assert seen[0] == seen[1]
