@@ -13,7 +13,7 @@ from search_space.spec import ArchSpec
 from trainers import compilation, loop, optim
 from trainers.data.dataset import Dataset
 from trainers.data.feed import Feed
-from trainers.data.memory import MemoryFeed
+from trainers.data.placement import feed_of
 from trainers.executables import ChainedStep, Recipe, split
 from trainers.measurement import Infeasible, Measurement
 from trainers.networks import classifier
@@ -143,4 +143,4 @@ def _evaluate(
 
 @functools.lru_cache(maxsize=2)
 def _feed(dataset: Dataset, resolution: int) -> Feed:
-    return MemoryFeed.of(dataset, resolution)
+    return feed_of(dataset, resolution)

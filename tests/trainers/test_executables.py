@@ -24,8 +24,8 @@ from trainers.networks import classifier
 from trainers.networks.units import Mode
 
 STEPS = 50
-BATCH = 16
-PEAK = 0.02
+BATCH = 32
+PEAK = 0.01
 
 
 def every_kind():
