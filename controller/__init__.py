@@ -4,12 +4,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from controller.evolution import Evolution
 from controller.interface import Controller
 from controller.ppo import PPO
 from controller.random_search import RandomSearch
+from controller.reinforce import Reinforce
 
 _CONTROLLERS: Mapping[str, type[Any]] = {
+    "evolution": Evolution,
     "ppo": PPO,
+    "reinforce": Reinforce,
     "random": RandomSearch,
 }
 
