@@ -3,9 +3,11 @@
     python pretend_search.py SECONDS TROUBLE <arguments of nas.search>
 
 TROUBLE is `none`, `deadly` (every child kills its worker), `broken` (every child
-raises), or a folder: the first worker to reach each seed in it dies there.
+raises), or a folder: the first worker to reach each seed in it dies there. With
+`alone` there is no Ray: one child after another in this process, as a reference.
 """
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -56,7 +58,23 @@ class Sleeper:
         return outcome(spec, seed)
 
 
+class Alone:
+    """What `nas.tune` offers, without Ray."""
+
+    @staticmethod
+    @contextlib.contextmanager
+    def cluster(allotment):
+        yield allotment.ray_resources
+
+    @staticmethod
+    def run(session, evaluator, **_):
+        while (job := session.next_job()) is not None:
+            session.finish(job.index, evaluator.evaluate(job.spec, job.seed), None)
+
+
 if __name__ == "__main__":
     sleeper = Sleeper(float(sys.argv[1]), sys.argv[2])
+    if sleeper.trouble == "alone":
+        sys.modules["nas.tune"] = Alone
     evaluators.build = lambda *_: (sleeper, "children that sleep")
     sys.exit(search.main(sys.argv[3:]))
