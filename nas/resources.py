@@ -27,16 +27,18 @@ class ResourceError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
-    """Who trains the children. By default one worker for each core, pinned to it."""
+    """Who trains the children: a worker for each accelerator, or else for each core."""
 
     workers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Children trained at the same time; as many as the machine holds by default."""
     cpus_per_child: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Cores for each worker."""
-    gpus_per_child: Annotated[float, tyro.conf.arg(metavar="X")] = 0.0
-    """GPUs for each worker: a whole number, or a fraction to share one."""
-    tpus_per_child: Annotated[int, tyro.conf.arg(metavar="N")] = 0
-    """TPU chips for each worker: 1, 2, 4 or 8."""
+    gpus_per_child: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    """GPUs for each worker: a whole number, a fraction to share one, 0 for none. By
+    default one where Ray sees any."""
+    tpus_per_child: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """TPU chips for each worker: 1, 2, 4 or 8, 0 for none. By default one where Ray
+    sees any."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,18 +68,11 @@ class Allotment:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables for a worker.
-
-        Set for every worker, because a worker on this machine inherits the driver's
-        environment and one elsewhere does not.
-        """
-        variables = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}  # relative paths keep working
-        if not self.gpus and not self.tpus:
-            variables["JAX_PLATFORMS"] = "cpu"
+        """Environment variables that a worker sets before JAX starts."""
         if 0 < self.gpus < 1:
             share = _GPU_MEMORY_SHARE * self.gpus
-            variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{share:.3f}"
-        return variables
+            return {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{share:.3f}"}
+        return {}
 
     def __str__(self) -> str:
         """For the screen."""
@@ -89,8 +84,10 @@ class Allotment:
         return " and ".join(parts)
 
 
-def allot(options: WorkerOptions) -> Allotment:
-    """Checks what can be checked without a cluster.
+def allot(
+    options: WorkerOptions, available: Mapping[str, float] | None = None
+) -> Allotment:
+    """Returns what each child gets, of `available` (in Ray's names) where known.
 
     Raises:
       ResourceError: for amounts that Ray cannot hand out.
@@ -102,6 +99,10 @@ def allot(options: WorkerOptions) -> Allotment:
             f"--cpus-per-child must be at least 1, got {options.cpus_per_child}"
         )
     gpus, tpus = options.gpus_per_child, options.tpus_per_child
+    if gpus is None and tpus is None and available is not None:
+        gpus = 1.0 if available.get("GPU", 0.0) >= 1 else 0.0
+        tpus = 1 if not gpus and available.get("TPU", 0.0) >= 1 else 0
+    gpus, tpus = gpus or 0.0, tpus or 0
     if not (0.0 <= gpus <= 1.0 or (gpus > 1.0 and gpus.is_integer())):
         raise ResourceError(
             "--gpus-per-child must be a whole number, or a fraction below 1 to share "

@@ -40,7 +40,7 @@ from nas.plan import Plan
 from nas.progress import Progress
 from nas.proposals import Proposals
 from nas.quantity import format_flops
-from nas.resources import Allotment, ResourceError, WorkerOptions
+from nas.resources import ResourceError, WorkerOptions
 from nas.run_folder import RunFolder
 from nas.scalars import Scalars
 from nas.session import ReplayError, Session
@@ -145,7 +145,6 @@ class _Run:
 
     parts: Plan
     folder: RunFolder
-    allotment: Allotment
     arguments: Arguments
     contents: journal.Contents
 
@@ -162,7 +161,7 @@ def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
     options = arguments.run
     if options.children < 1:
         raise ValueError(f"--children must be at least 1, got {options.children}")
-    allotment = resources.allot(arguments.workers)
+    allotment = resources.allot(arguments.workers)  # as far as can be said before Ray
     if _on_this_machine() and set(allotment.ray_resources) == {"CPU"}:
         available = {"CPU": float(resources.local_cores())}
         resources.count_workers(arguments.workers, allotment, available)
@@ -192,7 +191,6 @@ def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
     return _Run(
         parts=parts,
         folder=folder,
-        allotment=allotment,
         arguments=arguments,
         contents=journal.read(folder.journal),
     )
@@ -219,13 +217,13 @@ def _conduct(run: _Run, console: Console, interrupts: Interrupts) -> None:
     from nas import tune  # here, because Ray takes seconds to import
 
     # Ray forks as it starts, which it must do before JAX starts its threads.
-    with tune.cluster(run.allotment) as available:
+    with tune.cluster() as available:
         interrupts.install()  # ray.init takes SIGTERM
-        num_workers = resources.count_workers(
-            run.arguments.workers, run.allotment, available
-        )
+        workers = run.arguments.workers
+        allotment = resources.allot(workers, available)
+        num_workers = resources.count_workers(workers, allotment, available)
         num_workers = min(num_workers, num_children - num_done)
-        _line(console, "Workers", f"{num_workers}, with {run.allotment} each")
+        _line(console, "Workers", f"{num_workers}, with {allotment} each")
         with (
             _session(run) as session,
             _watched(run, session, console),
@@ -234,7 +232,7 @@ def _conduct(run: _Run, console: Console, interrupts: Interrupts) -> None:
             tune.run(
                 session,
                 run.parts.evaluator,
-                allotment=run.allotment,
+                allotment=allotment,
                 num_workers=num_workers,
                 check=interrupts.check,
             )

@@ -47,7 +47,7 @@ _SETTINGS = {
 
 
 @contextlib.contextmanager
-def cluster(allotment: Allotment) -> Iterator[Mapping[str, float]]:
+def cluster() -> Iterator[Mapping[str, float]]:
     """Connects to RAY_ADDRESS, or starts Ray on this machine; yields its resources.
 
     On this machine Ray listens to localhost alone and has no dashboard.
@@ -65,7 +65,8 @@ def cluster(allotment: Allotment) -> Iterator[Mapping[str, float]]:
         configure_logging=True,
         logging_level=logging.ERROR,
         log_to_driver=False,
-        runtime_env={"env_vars": allotment.environment},
+        # A worker on this machine inherits it from the driver, one elsewhere not.
+        runtime_env={"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}},
     )
     try:
         yield ray.cluster_resources()

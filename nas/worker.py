@@ -8,12 +8,14 @@ import os
 import platform
 from typing import Any
 
+import jax
 from ray import tune
 
 from nas import journal
 from nas.evaluators import Evaluator
 from nas.resources import Allotment, claim_cores
 from search_space import codec
+from trainers import compilation
 from trainers.measurement import Infeasible, Measurement
 
 
@@ -40,10 +42,13 @@ class ChildTrainable(tune.Trainable):
           RuntimeError: if JAX does not find the accelerator that Ray gave it.
         """
         del config
+        os.environ.update(allotment.environment)
         if allotment.gpus or allotment.tpus:
             _check_platform(allotment)
         else:
             self._claim = claim_cores(allotment.cpus)  # held as long as the process
+            jax.config.update("jax_platforms", "cpu")
+        compilation.use_cache(compilation.default_cache_folder())
         self._evaluate = evaluator.prepare()
 
     def step(self) -> dict[str, Any]:
@@ -60,8 +65,6 @@ class ChildTrainable(tune.Trainable):
 
 
 def _check_platform(allotment: Allotment) -> None:
-    import jax  # here, because it takes two seconds that CPU workers spend later
-
     found = jax.devices()[0].platform
     if found not in allotment.platforms:
         raise RuntimeError(

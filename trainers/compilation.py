@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import platform
@@ -9,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import platformdirs
 
 DEFAULT_CACHE_BYTES = 2 << 30
 CACHE_VARIABLE = "MBCONV_NAS_CACHE"
+
+_CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
 
 _EVENTS = (
     "/jax/core/compile/jaxpr_trace_duration",
@@ -42,6 +46,22 @@ def measured() -> Iterator[CompileTime]:
         yield spent
     finally:
         jax.monitoring.unregister_event_duration_listener(spent.add)
+
+
+@functools.cache
+def options() -> dict[str, bool]:
+    """Returns XLA's options for many small programs on this process's backend.
+
+    On a CPU the older code generator compiles a network's units in two thirds of the
+    time, and they run as fast. A version of XLA without it is left at its defaults.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(jnp.negative, compiler_options=_CPU_OPTIONS)(0)
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return _CPU_OPTIONS
 
 
 def default_cache_folder() -> Path:

@@ -20,7 +20,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from trainers import optim
+from trainers import compilation, optim
 from trainers.networks.classifier import Classifier
 from trainers.networks.units import Mode
 
@@ -169,8 +169,9 @@ class _Executables:
 @lru_cache(maxsize=_MAX_UNITS)
 def _executables(unit: _UnitDef, recipe: Recipe, *, is_first: bool) -> _Executables:
     rule = optim.chain(recipe.optimizer)
+    jit = partial(jax.jit, compiler_options=compilation.options())
 
-    @jax.jit
+    @jit
     def forward(params, stats, x, shortcut, mode):
         def call(params, x, shortcut):
             return unit.call(params, stats, x, shortcut, mode)
@@ -183,13 +184,13 @@ def _executables(unit: _UnitDef, recipe: Recipe, *, is_first: bool) -> _Executab
             y, vjp, stats = jax.vjp(call, params, x, shortcut, has_aux=True)
         return y, stats, vjp
 
-    @jax.jit
+    @jit
     def backward(vjp, grad, state, stats, inputs):
         grads, *through = vjp(grad)
         grad_x, grad_shortcut = through or (None, None)
         return grad_x, grad_shortcut, _update(rule, grads, state, stats, inputs)
 
-    @jax.jit
+    @jit
     def classify(state, x, labels, mode, inputs):
         def loss_of(params, x):
             logits, stats = unit.call(params, state.stats, x, None, mode)

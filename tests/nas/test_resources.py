@@ -116,9 +116,21 @@ def test_workers_that_do_not_fit_are_refused(options, available):
         resources.count_workers(options, resources.allot(options), available)
 
 
-def test_workers_on_cores_never_take_an_accelerator():
-    allotment = resources.allot(WorkerOptions())
-    assert allotment.environment["JAX_PLATFORMS"] == "cpu"
+def test_children_on_half_a_gpu_leave_each_other_room():
     shared = resources.allot(WorkerOptions(gpus_per_child=0.5))
     assert float(shared.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"]) < 0.5
-    assert "JAX_PLATFORMS" not in shared.environment
+
+
+@pytest.mark.parametrize(
+    ("available", "options", "request_"),
+    [
+        ({"CPU": 2}, {}, {"CPU": 1}),
+        ({"CPU": 16, "GPU": 4}, {}, {"CPU": 1, "GPU": 1.0}),
+        ({"CPU": 16, "TPU": 4}, {}, {"CPU": 1, "TPU": 1}),
+        ({"CPU": 16, "GPU": 4}, {"gpus_per_child": 0.0}, {"CPU": 1}),
+        ({"CPU": 16, "GPU": 4}, {"gpus_per_child": 2.0}, {"CPU": 1, "GPU": 2.0}),
+    ],
+)
+def test_accelerators_are_taken_where_ray_sees_them(available, options, request_):
+    allotment = resources.allot(WorkerOptions(**options), available)
+    assert allotment.ray_resources == request_
