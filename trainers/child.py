@@ -23,15 +23,15 @@ from trainers.networks import classifier
 class ChildConfig:
     """The budget and recipe of every child."""
 
-    steps: int = 50
+    steps: int = 60
     """Training steps."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Images in a step."""
     resolution: int = 32
     """Side in pixels that images are resized to for children."""
-    optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "rmsprop", "adamw"] = "adamw"
     """Update rule: Nesterov momentum, TensorFlow 1's RMSProp, or AdamW."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.003
     """Highest learning rate: a warm-up leads to it and a half cosine away from it."""
     warmup: float = 0.1
     """Share of the steps that warm up."""
