@@ -1,4 +1,4 @@
-"""Proximal policy optimization of the autoregressive policy (arXiv:1707.06347)."""
+"""Proximal policy optimization (arXiv:1707.06347), made to learn from few results."""
 
 # JAX leaves parts of its own signatures untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -6,7 +6,7 @@
 
 import dataclasses
 import functools
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from controller import policy, ring
+from controller import neighbours, policy, policy_gradient, predictor, ring
 from controller.interface import (
     check_num,
     check_num_choices,
@@ -23,37 +23,81 @@ from controller.interface import (
     check_told,
 )
 
-# Samples and updates are padded to this many sequences, so that they compile once.
+# Proposals and updates are padded to this many sequences, so that they compile once.
 _CHUNK = 32
+_MAX_REPLAY = 16
 # How many proposals may be out before the oldest one's log-probability is forgotten.
 _MAX_PROPOSED = 1024
+# How many results are remembered, to replay the best of them.
+_MAX_RESULTS = 1024
+# How many results the predictor is fitted to, half of them the best, half the latest.
+_MAX_FITTED = 300
+# Fewer results than this say nothing about other sequences.
+_MIN_FITTED = 10
+# Among how many samples of the policy, and how many neighbours of how many of the
+# best results, the predictor chooses.
+_NUM_SAMPLES = 64
+_NUM_NEIGHBOURS = 448
+_NUM_PARENTS = 10
+
+_Tokens = NDArray[np.int32]
+_Floats = NDArray[np.float32]
 
 
 class PPOState(NamedTuple):
     """What the controller knows.
 
-    `key` uint32 [2]; `proposed` has each proposal's log-probability when it was
-    sampled; `baseline` [] is the moving average of rewards, `num_told` int32 [].
+    `seed` and `num_asks` int64 [] decide the random numbers; `proposed` has each
+    proposal's log-probability when it was made, `results` the rewards; `baseline`
+    float32 [] is the moving average of rewards; `setting` int64 [3] the predictor's.
     """
 
-    key: jax.Array
+    seed: NDArray[np.int64]
+    num_asks: NDArray[np.int64]
     params: policy.Params
     opt_state: optax.OptState
     proposed: ring.Ring
-    baseline: jax.Array
-    num_told: jax.Array
+    results: ring.Ring
+    baseline: _Floats
+    setting: NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PPO:
-    """Clipped surrogate objective, several epochs over each batch told."""
+    """The clipped surrogate over the LSTM policy, and four aids for few results.
+
+    Each aid can be turned off; without all four it is the plain algorithm.
+
+    rank_advantages: an update's advantages are utilities of the rewards' ranks in its
+      batch, as in natural evolution strategies (arXiv:1106.4487, section 3.1), so that
+      their scale and outliers do not matter. Off: rewards less their moving average.
+    replay: so many of the best results so far join each update, as in self-imitation
+      (arXiv:1806.05635) and priority queue training (arXiv:1801.03526). Their ratio
+      is taken to the policy at the start of the update.
+    neighbours: proposals are also drawn from around the best results, one to four
+      tokens redrawn from the policy: regularized evolution's step, guided.
+    screen: proposals are chosen among many candidates by a Gaussian process fitted to
+      this run's results (`controller.predictor`): the highest mean plus k standard
+      deviations, k exponential with mean `exploration` for each, which keeps
+      proposals of one batch apart (Hutter et al., "Parallel algorithm
+      configuration", 2012).
+
+    The rest is PPO's. NASNet's numbers are learning rate 3.5e-4, entropy weight 1e-5
+    and baseline decay 0.95 (arXiv:1707.07012); its learning rate is meant for
+    thousands of results.
+    """
 
     num_choices: tuple[int, ...]
     learning_rate: float = 0.01
     clip: float = 0.2
-    epochs: int = 4
+    epochs: int = 2
     entropy_weight: float = 1e-5
     baseline_decay: float = 0.95
+    rank_advantages: bool = True
+    replay: int = 10
+    neighbours: bool = True
+    screen: bool = True
+    exploration: float = 1.0
 
     def __post_init__(self) -> None:
         """Rejects values that no update could use."""
@@ -63,126 +107,199 @@ class PPO:
         check_range("epochs", self.epochs, 1)
         check_range("entropy_weight", self.entropy_weight, 0.0)
         check_range("baseline_decay", self.baseline_decay, 0.0, 1.0)
+        check_range("replay", self.replay, 0, _MAX_REPLAY)
+        check_range("exploration", self.exploration, 0.0)
 
     def init(self, seed: int) -> PPOState:
         """See `Controller.init`."""
         check_seed(seed)
-        return self._init(np.uint32(seed))
+        params = policy.init(seed, self.num_choices)
+        decisions = len(self.num_choices)
+        return PPOState(
+            seed=np.asarray(seed),
+            num_asks=np.asarray(0),
+            params=params,
+            opt_state=policy_gradient.init_optimizer(params),
+            proposed=ring.empty(_MAX_PROPOSED, decisions),
+            results=ring.empty(_MAX_RESULTS, decisions),
+            baseline=np.zeros((), np.float32),
+            setting=np.array(predictor.START),
+        )
 
-    def ask(self, state: PPOState, num: int) -> tuple[PPOState, NDArray[np.int32]]:
+    def ask(self, state: PPOState, num: int) -> tuple[PPOState, _Tokens]:
         """See `Controller.ask`."""
         check_num(num)
         parts = [np.zeros((0, len(self.num_choices)), np.int32)]
         for start in range(0, num, _CHUNK):
-            size = min(_CHUNK, num - start)
-            state, tokens = self._sample(state, np.int32(size))
-            parts.append(np.asarray(tokens)[:size])
+            rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
+            tokens = self._propose(state, rng, min(_CHUNK, num - start))
+            chosen = np.take_along_axis(
+                self._conditionals(state, tokens), tokens[..., None], axis=-1
+            )
+            state = state._replace(
+                num_asks=state.num_asks + 1,
+                proposed=ring.append(state.proposed, tokens, chosen.sum(axis=(1, 2))),
+            )
+            parts.append(tokens)
         return state, np.concatenate(parts)
 
     def tell(self, state: PPOState, tokens: ArrayLike, rewards: ArrayLike) -> PPOState:
         """See `Controller.tell`."""
         known, values = check_told(tokens, rewards, self.num_choices)
-        for start in range(0, len(values), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            missing = _CHUNK - len(values[chunk])
-            state = self._update(
-                state,
-                np.pad(known[chunk], ((0, missing), (0, 0))),
-                np.pad(values[chunk], (0, missing)),
-                np.int32(_CHUNK - missing),
+        size = _CHUNK - self.replay
+        for start in range(0, len(values), size):
+            chunk = slice(start, start + size)
+            state = self._learn(state, known[chunk], values[chunk])
+        if self.screen and state.results.size >= _MIN_FITTED:
+            setting = predictor.climb(
+                *self._fitted(state), self.num_choices, _setting(state)
             )
+            state = state._replace(setting=np.array(setting))
         return state
 
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _init(self, seed: jax.Array) -> PPOState:
-        key, init_key = jax.random.split(jax.random.key(seed))
-        params = policy.init(init_key, self.num_choices)
-        return PPOState(
-            key=jax.random.key_data(key),
-            params=params,
-            opt_state=self._optimizer().init(params),
-            proposed=ring.empty(_MAX_PROPOSED, len(self.num_choices)),
-            baseline=jnp.zeros(()),
-            num_told=jnp.zeros((), jnp.int32),
+    def _learn(self, state: PPOState, tokens: _Tokens, rewards: _Floats) -> PPOState:
+        """One update on at most `_CHUNK - replay` results."""
+        best, best_rewards = _best_others(state.results, tokens, self.replay)
+        joined = np.concatenate([rewards, best_rewards])
+        baseline = state.baseline
+        if self.rank_advantages:
+            advantages = policy_gradient.rank_utilities(joined)
+        else:
+            mean = rewards.mean()
+            # The first batch has no past to be better than: it is its own baseline.
+            decay = self.baseline_decay if state.results.size else 0.0
+            baseline = np.asarray(decay * baseline + (1.0 - decay) * mean, np.float32)
+            advantages = joined - baseline
+        unknown = np.full(len(best), np.nan, np.float32)
+        batch = policy_gradient.padded(
+            np.concatenate([tokens, best]),
+            np.concatenate([ring.lookup(state.proposed, tokens), unknown]),
+            advantages,
+            _CHUNK,
         )
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _sample(self, state: PPOState, num: jax.Array) -> tuple[PPOState, jax.Array]:
-        key, sample_key = jax.random.split(jax.random.wrap_key_data(state.key))
-        tokens, log_probs = policy.sample(
-            state.params, self.num_choices, sample_key, _CHUNK
+        step = policy_gradient.Step(
+            num_choices=self.num_choices,
+            learning_rate=self.learning_rate,
+            clip=self.clip,
+            epochs=self.epochs,
+            entropy_weight=self.entropy_weight,
         )
-        proposed = ring.append(state.proposed, tokens, log_probs, num)
-        return state._replace(key=jax.random.key_data(key), proposed=proposed), tokens
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _update(
-        self, state: PPOState, tokens: jax.Array, rewards: jax.Array, num: jax.Array
-    ) -> PPOState:
-        weights = (jnp.arange(_CHUNK) < num) / num
-        mean = jnp.sum(weights * rewards)
-        baseline = jnp.where(
-            state.num_told == 0,
-            mean,
-            self.baseline_decay * state.baseline + (1 - self.baseline_decay) * mean,
-        )
-        current, _ = policy.evaluate(state.params, self.num_choices, tokens)
-        batch = Batch(
-            tokens=tokens,
-            old_log_probs=ring.lookup(state.proposed, tokens, current),
-            advantages=rewards - baseline,
-            weights=weights,
-        )
-        optimizer = self._optimizer()
-
-        def epoch(
-            _: int, carry: tuple[policy.Params, optax.OptState]
-        ) -> tuple[policy.Params, optax.OptState]:
-            params, opt_state = carry
-            grads = jax.grad(loss)(
-                params, self.num_choices, batch, self.clip, self.entropy_weight
-            )
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            # optax types any pytree as a union that names arrays and containers.
-            params = cast(policy.Params, optax.apply_updates(params, updates))
-            return params, opt_state
-
-        params, opt_state = jax.lax.fori_loop(
-            0, self.epochs, epoch, (state.params, state.opt_state)
+        params, opt_state = policy_gradient.update(
+            step, state.params, state.opt_state, batch
         )
         return state._replace(
             params=params,
             opt_state=opt_state,
+            results=ring.append(state.results, tokens, rewards),
             baseline=baseline,
-            num_told=state.num_told + num,
         )
 
+    def _propose(self, state: PPOState, rng: np.random.Generator, num: int) -> _Tokens:
+        """Returns `num` <= `_CHUNK` proposals."""
+        samples = np.asarray(
+            policy.draw(
+                self.num_choices,
+                _NUM_SAMPLES,
+                state.params,
+                np.uint32(state.seed),
+                np.uint32(state.num_asks),
+            )
+        )
+        if state.results.size < _MIN_FITTED:
+            return samples[:num]
+        fitted = self._fit(state) if self.screen else None
+        near = samples[:0]
+        if self.neighbours:
+            near = self._neighbours(state, rng, fitted)
+        if fitted is None:
+            half = len(near[: num // 2])
+            return np.concatenate([near[:half], samples[: num - half]])
+        candidates = np.unique(np.concatenate([samples, near]), axis=0)
+        return self._screened(state, rng, fitted, candidates, num)
 
-class Batch(NamedTuple):
-    """What one update learns from: tokens [n, D], the rest [n].
+    def _screened(
+        self,
+        state: PPOState,
+        rng: np.random.Generator,
+        fitted: predictor.Predictor,
+        candidates: _Tokens,
+        num: int,
+    ) -> _Tokens:
+        """Returns the most promising `num` of the candidates not told of before."""
+        known = {row.tobytes() for row in ring.entries(state.results)[0]}
+        new = np.array([row.tobytes() not in known for row in candidates])
+        if new.sum() < num:  # so few are left that the order does not matter
+            order = np.argsort(~new, kind="stable")
+            return candidates[np.resize(order, num)]
+        means, deviations = fitted.predict(candidates)
+        means[~new] = -np.inf
+        chosen: list[int] = []
+        for k in rng.exponential(self.exploration, num):
+            chosen.append(int(np.argmax(means + k * deviations)))
+            means[chosen[-1]] = -np.inf
+        return candidates[chosen]
 
-    `weights` sum to 1; padding has weight 0.
-    """
+    def _neighbours(
+        self,
+        state: PPOState,
+        rng: np.random.Generator,
+        fitted: predictor.Predictor | None,
+    ) -> _Tokens:
+        """Returns neighbours of the best results; noise is smoothed away if it can."""
+        if fitted is None:
+            tokens, worth = ring.entries(state.results)
+        else:
+            tokens, _ = self._fitted(state)
+            worth, _ = fitted.predict(tokens)
+        parents = tokens[np.argsort(-worth, kind="stable")[:_NUM_PARENTS]]
+        log_probs = self._conditionals(state, parents)
+        return neighbours.draw(rng, parents, log_probs, _NUM_NEIGHBOURS)
 
-    tokens: jax.Array
-    old_log_probs: jax.Array
-    advantages: jax.Array
-    weights: jax.Array
+    def _fit(self, state: PPOState) -> predictor.Predictor:
+        return predictor.Predictor.fit(
+            *self._fitted(state), self.num_choices, _setting(state)
+        )
+
+    def _fitted(self, state: PPOState) -> tuple[_Tokens, _Floats]:
+        """Returns the results that the predictor learns from, oldest first."""
+        tokens, rewards = ring.entries(state.results)
+        if len(rewards) <= _MAX_FITTED:
+            return tokens, rewards
+        order = np.argsort(-rewards, kind="stable")
+        best, rest = order[: _MAX_FITTED // 2], np.sort(order[_MAX_FITTED // 2 :])
+        kept = np.sort(np.concatenate([best, rest[-(_MAX_FITTED - len(best)) :]]))
+        return tokens[kept], rewards[kept]
+
+    def _conditionals(self, state: PPOState, tokens: _Tokens) -> _Floats:
+        """Returns `policy.conditionals` of at most `_CHUNK` sequences."""
+        padded = np.pad(tokens, ((0, _CHUNK - len(tokens)), (0, 0)))
+        log_probs = _conditionals(self.num_choices, state.params, padded)
+        return np.asarray(log_probs)[: len(tokens)]
 
 
-def loss(
-    params: policy.Params,
-    num_choices: tuple[int, ...],
-    batch: Batch,
-    clip: float,
-    entropy_weight: float,
+def _best_others(
+    results: ring.Ring, tokens: _Tokens, num: int
+) -> tuple[_Tokens, _Floats]:
+    """Returns the best `num` results, one each of those that are not in tokens."""
+    known, rewards = ring.entries(results)
+    taken = {row.tobytes() for row in tokens}
+    best: list[int] = []
+    for index in np.argsort(-rewards, kind="stable").tolist():
+        if len(best) == num:
+            break
+        if (row := known[index].tobytes()) not in taken:
+            taken.add(row)
+            best.append(index)
+    return known[best], rewards[best]
+
+
+def _setting(state: PPOState) -> predictor.Setting:
+    linear, rate, noise = state.setting.tolist()
+    return linear, rate, noise
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _conditionals(
+    num_choices: tuple[int, ...], params: policy.Params, tokens: _Tokens
 ) -> jax.Array:
-    """The clipped surrogate (equation 7, to minimize) less the entropy bonus: []."""
-    log_probs, entropies = policy.evaluate(params, num_choices, batch.tokens)
-    ratios = jnp.exp(log_probs - batch.old_log_probs)
-    clipped = jnp.clip(ratios, 1.0 - clip, 1.0 + clip)
-    gains = jnp.minimum(ratios * batch.advantages, clipped * batch.advantages)
-    return -jnp.sum(batch.weights * (gains + entropy_weight * entropies))
+    return policy.conditionals(params, num_choices, jnp.asarray(tokens))

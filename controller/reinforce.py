@@ -5,16 +5,14 @@
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 import dataclasses
-import functools
-from typing import NamedTuple, cast
+import math
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from controller import policy
+from controller import policy, policy_gradient
 from controller.interface import (
     check_num,
     check_num_choices,
@@ -28,13 +26,18 @@ _CHUNK = 32
 
 
 class ReinforceState(NamedTuple):
-    """`key` uint32 [2], `baseline` [] the moving average of rewards, `num_told` []."""
+    """What the controller knows.
 
-    key: jax.Array
+    `seed` and `num_asks` int64 [] decide the random numbers; `baseline` float32 [] is
+    the moving average of rewards, of `num_told` int64 [] batches.
+    """
+
+    seed: NDArray[np.int64]
+    num_asks: NDArray[np.int64]
     params: policy.Params
     opt_state: optax.OptState
-    baseline: jax.Array
-    num_told: jax.Array
+    baseline: NDArray[np.float32]
+    num_told: NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +46,8 @@ class Reinforce:
 
     The defaults are the published rule for this policy: learning rate 3.5e-4, entropy
     weight 1e-5, baseline decay 0.95 (NASNet, https://arxiv.org/abs/1707.07012,
-    appendix A.2). Rewards of proposals that an older policy made are not corrected
-    for: the estimate is biased where `tell` comes late.
+    appendix A.2). Nothing corrects for proposals that an older policy made: the
+    estimate is biased where `tell` comes late.
     """
 
     num_choices: tuple[int, ...]
@@ -62,7 +65,15 @@ class Reinforce:
     def init(self, seed: int) -> ReinforceState:
         """See `Controller.init`."""
         check_seed(seed)
-        return self._init(np.uint32(seed))
+        params = policy.init(seed, self.num_choices)
+        return ReinforceState(
+            seed=np.asarray(seed),
+            num_asks=np.asarray(0),
+            params=params,
+            opt_state=policy_gradient.init_optimizer(params),
+            baseline=np.zeros((), np.float32),
+            num_told=np.asarray(0),
+        )
 
     def ask(
         self, state: ReinforceState, num: int
@@ -71,8 +82,15 @@ class Reinforce:
         check_num(num)
         parts = [np.zeros((0, len(self.num_choices)), np.int32)]
         for start in range(0, num, _CHUNK):
-            state, tokens = self._sample(state)
+            tokens = policy.draw(
+                self.num_choices,
+                _CHUNK,
+                state.params,
+                np.uint32(state.seed),
+                np.uint32(state.num_asks),
+            )
             parts.append(np.asarray(tokens)[: num - start])
+            state = state._replace(num_asks=state.num_asks + 1)
         return state, np.concatenate(parts)
 
     def tell(
@@ -82,78 +100,35 @@ class Reinforce:
         known, values = check_told(tokens, rewards, self.num_choices)
         for start in range(0, len(values), _CHUNK):
             chunk = slice(start, start + _CHUNK)
-            missing = _CHUNK - len(values[chunk])
-            state = self._update(
-                state,
-                np.pad(known[chunk], ((0, missing), (0, 0))),
-                np.pad(values[chunk], (0, missing)),
-                np.int32(_CHUNK - missing),
-            )
+            state = self._learn(state, known[chunk], values[chunk])
         return state
 
-    def _optimizer(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _init(self, seed: jax.Array) -> ReinforceState:
-        key, init_key = jax.random.split(jax.random.key(seed))
-        params = policy.init(init_key, self.num_choices)
-        return ReinforceState(
-            key=jax.random.key_data(key),
-            params=params,
-            opt_state=self._optimizer().init(params),
-            baseline=jnp.zeros(()),
-            num_told=jnp.zeros((), jnp.int32),
-        )
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _sample(self, state: ReinforceState) -> tuple[ReinforceState, jax.Array]:
-        key, sample_key = jax.random.split(jax.random.wrap_key_data(state.key))
-        tokens, _ = policy.sample(state.params, self.num_choices, sample_key, _CHUNK)
-        return state._replace(key=jax.random.key_data(key)), tokens
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _update(
+    def _learn(
         self,
         state: ReinforceState,
-        tokens: jax.Array,
-        rewards: jax.Array,
-        num: jax.Array,
+        tokens: NDArray[np.int32],
+        rewards: NDArray[np.float32],
     ) -> ReinforceState:
-        weights = (jnp.arange(_CHUNK) < num) / num
-        mean = jnp.sum(weights * rewards)
-        # The first batch has no past to be better than, so it is its own baseline.
-        decayed = (
-            self.baseline_decay * state.baseline + (1.0 - self.baseline_decay) * mean
-        )
-        baseline = jnp.where(state.num_told == 0, mean, decayed)
-        grads = jax.grad(loss)(
+        # The first batch has no past to be better than: it is its own baseline.
+        decay = self.baseline_decay if state.num_told else 0.0
+        baseline = np.float32(decay * state.baseline + (1.0 - decay) * rewards.mean())
+        # At a ratio of 1 the clipped surrogate's gradient is the policy gradient.
+        unknown = np.full(len(rewards), np.nan, np.float32)
+        params, opt_state = policy_gradient.update(
+            policy_gradient.Step(
+                num_choices=self.num_choices,
+                learning_rate=self.learning_rate,
+                clip=math.inf,
+                epochs=1,
+                entropy_weight=self.entropy_weight,
+            ),
             state.params,
-            self.num_choices,
-            tokens,
-            weights * (rewards - baseline),
-            weights * self.entropy_weight,
+            state.opt_state,
+            policy_gradient.padded(tokens, unknown, rewards - baseline, _CHUNK),
         )
-        updates, opt_state = self._optimizer().update(
-            grads, state.opt_state, state.params
-        )
-        # optax types any pytree as a union that names arrays and containers.
-        params = cast(policy.Params, optax.apply_updates(state.params, updates))
         return state._replace(
             params=params,
             opt_state=opt_state,
-            baseline=baseline,
-            num_told=state.num_told + num,
+            baseline=np.asarray(baseline),
+            num_told=state.num_told + 1,
         )
-
-
-def loss(
-    params: policy.Params,
-    num_choices: tuple[int, ...],
-    tokens: jax.Array,
-    advantages: jax.Array,
-    entropy_weights: jax.Array,
-) -> jax.Array:
-    """Minus the sum over tokens [n, D] of log-probability and entropy, weighted: []."""
-    log_probs, entropies = policy.evaluate(params, num_choices, tokens)
-    return -jnp.sum(advantages * log_probs + entropy_weights * entropies)

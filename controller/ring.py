@@ -1,57 +1,49 @@
 """A fixed-capacity memory of token sequences with a number each; the oldest goes."""
 
-# JAX leaves parts of its own signatures untyped.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
-
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Ring(NamedTuple):
-    """`tokens` int32 [capacity, D], `values` [capacity], `num_appended` int32 [].
+    """`tokens` int32 [capacity, D], `values` float32 [capacity], `size` int64 [].
 
-    `num_appended` is the number of entries ever appended; entry k lies at k % capacity.
+    The last `size` rows are filled, oldest first.
     """
 
-    tokens: jax.Array
-    values: jax.Array
-    num_appended: jax.Array
+    tokens: NDArray[np.int32]
+    values: NDArray[np.float32]
+    size: NDArray[np.int64]
 
 
 def empty(capacity: int, num_decisions: int) -> Ring:
     """Returns a ring that holds nothing."""
     return Ring(
-        tokens=jnp.zeros((capacity, num_decisions), jnp.int32),
-        values=jnp.zeros(capacity),
-        num_appended=jnp.zeros((), jnp.int32),
+        tokens=np.zeros((capacity, num_decisions), np.int32),
+        values=np.zeros(capacity, np.float32),
+        size=np.asarray(0),
     )
 
 
-def append(ring: Ring, tokens: jax.Array, values: jax.Array, num: jax.Array) -> Ring:
-    """Appends the first `num` of tokens [n, D] and values [n]; n <= capacity."""
-    capacity = ring.values.shape[0]
-    offsets = jnp.arange(tokens.shape[0])
-    # An index past the end is dropped.
-    slots = jnp.where(offsets < num, (ring.num_appended + offsets) % capacity, capacity)
+def append(ring: Ring, tokens: NDArray[np.int32], values: NDArray[np.float32]) -> Ring:
+    """Returns the ring with tokens [n, D] and values [n] as its latest."""
+    capacity = len(ring.values)
     return Ring(
-        tokens=ring.tokens.at[slots].set(tokens, mode="drop"),
-        values=ring.values.at[slots].set(values, mode="drop"),
-        num_appended=ring.num_appended + num,
+        tokens=np.concatenate([ring.tokens, tokens])[-capacity:],
+        values=np.concatenate([ring.values, values])[-capacity:],
+        size=np.asarray(min(int(ring.size) + len(values), capacity)),
     )
 
 
-def filled(ring: Ring) -> jax.Array:
-    """Returns which slots hold an entry: bool [capacity]."""
-    return jnp.arange(ring.values.shape[0]) < ring.num_appended
+def entries(ring: Ring) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Returns the tokens [size, D] and values [size] held, oldest first."""
+    start = len(ring.values) - int(ring.size)
+    return ring.tokens[start:], ring.values[start:]
 
 
-def lookup(ring: Ring, tokens: jax.Array, missing: jax.Array) -> jax.Array:
-    """Returns the latest value of each of tokens [n, D], else its `missing` [n]."""
-    capacity = ring.values.shape[0]
-    equal = (ring.tokens[None] == tokens[:, None]).all(axis=-1) & filled(ring)[None]
-    age = (ring.num_appended - 1 - jnp.arange(capacity)) % capacity
-    latest = jnp.argmin(jnp.where(equal, age[None], capacity), axis=-1)
-    return jnp.where(equal.any(axis=-1), ring.values[latest], missing)
+def lookup(ring: Ring, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Returns the latest value of each of tokens [n, D]; NaN where there is none."""
+    known = {row.tobytes(): value for row, value in zip(*entries(ring), strict=True)}
+    nan = np.float32(np.nan)
+    return np.array([known.get(row.tobytes(), nan) for row in tokens], np.float32)

@@ -1,0 +1,131 @@
+"""What an update computes: advantages, the clipped surrogate, and steps of Adam."""
+
+# JAX leaves parts of its own signatures untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
+import functools
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from numpy.typing import ArrayLike, NDArray
+
+from controller import policy
+
+
+class Batch(NamedTuple):
+    """What one update learns from: tokens [n, D], the rest [n].
+
+    An unknown old log-probability is NaN: the policy's at the start of the update is
+    taken. `weights` sum to 1; padding has weight 0.
+    """
+
+    tokens: ArrayLike
+    old_log_probs: ArrayLike
+    advantages: ArrayLike
+    weights: ArrayLike
+
+
+def padded(
+    tokens: NDArray[np.int32],
+    old_log_probs: NDArray[np.float32],
+    advantages: NDArray[np.float32],
+    size: int,
+) -> Batch:
+    """Returns a batch of `size` >= n rows, of which n weigh the same."""
+    num, unused = len(tokens), size - len(tokens)
+    return Batch(
+        tokens=np.pad(tokens, ((0, unused), (0, 0))),
+        old_log_probs=np.pad(old_log_probs, (0, unused)),
+        advantages=np.pad(advantages, (0, unused)),
+        weights=np.pad(np.full(num, 1.0 / num, np.float32), (0, unused)),
+    )
+
+
+class Step(NamedTuple):
+    """What decides the steps of an update, apart from its batch."""
+
+    num_choices: tuple[int, ...]
+    learning_rate: float
+    clip: float
+    epochs: int
+    entropy_weight: float
+
+
+def rank_utilities(rewards: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the utilities [n] of rewards [n]; they sum to 0, the worst half's equal.
+
+    `max(0, log(n / 2 + 1) - log(rank))`, scaled so that the mean is 1, less 1
+    (arXiv:1106.4487, section 3.1, times n). Equal rewards share their utilities' mean.
+
+    >>> utilities = rank_utilities(np.array([3.0, 9.0, 5.0, 1.0], np.float32))
+    >>> [round(float(utility), 2) for utility in utilities]
+    [-1.0, 1.92, 0.08, -1.0]
+    """
+    num = len(rewards)
+    raw = np.maximum(0.0, np.log(num / 2 + 1) - np.log(np.arange(1, num + 1)))
+    by_rank = raw * (num / raw.sum()) - 1.0
+    _, group, sizes = np.unique(-rewards, return_inverse=True, return_counts=True)
+    order = np.argsort(-rewards, kind="stable")
+    totals = np.bincount(group[order], weights=by_rank)
+    return (totals / sizes)[group].astype(np.float32)
+
+
+def loss(
+    params: policy.Params,
+    num_choices: tuple[int, ...],
+    batch: Batch,
+    clip: float,
+    entropy_weight: float,
+) -> jax.Array:
+    """The clipped surrogate (equation 7, to minimize) less the entropy bonus: []."""
+    log_probs, entropies = policy.evaluate(
+        params, num_choices, jnp.asarray(batch.tokens)
+    )
+    advantages = jnp.asarray(batch.advantages)
+    ratios = jnp.exp(log_probs - jnp.asarray(batch.old_log_probs))
+    clipped = jnp.clip(ratios, 1.0 - clip, 1.0 + clip)
+    gains = jnp.minimum(ratios * advantages, clipped * advantages)
+    weights = jnp.asarray(batch.weights)
+    return -jnp.sum(weights * (gains + entropy_weight * entropies))
+
+
+def init_optimizer(params: policy.Params) -> optax.OptState:
+    """Returns Adam's first state: all zeros, made without compiling anything."""
+    shapes = jax.eval_shape(_optimizer(0.0).init, params)
+    return jax.tree.map(_zeros, shapes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def update(
+    step: Step, params: policy.Params, opt_state: optax.OptState, batch: Batch
+) -> tuple[policy.Params, optax.OptState]:
+    """Returns the parameters and optimizer state after `step.epochs` steps."""
+    current, _ = policy.evaluate(params, step.num_choices, jnp.asarray(batch.tokens))
+    old = jnp.asarray(batch.old_log_probs)
+    batch = batch._replace(old_log_probs=jnp.where(jnp.isnan(old), current, old))
+    optimizer = _optimizer(step.learning_rate)
+
+    def epoch(
+        _: int, carry: tuple[policy.Params, optax.OptState]
+    ) -> tuple[policy.Params, optax.OptState]:
+        params, opt_state = carry
+        grads = jax.grad(loss)(
+            params, step.num_choices, batch, step.clip, step.entropy_weight
+        )
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        # optax types any pytree as a union that names arrays and containers.
+        return cast(policy.Params, optax.apply_updates(params, updates)), opt_state
+
+    return jax.lax.fori_loop(0, step.epochs, epoch, (params, opt_state))
+
+
+def _optimizer(learning_rate: float) -> optax.GradientTransformation:
+    return optax.adam(learning_rate)
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct) -> NDArray[Any]:
+    return np.zeros(leaf.shape, leaf.dtype)
