@@ -1,0 +1,1 @@
+"""Optional checks against other implementations; they need packages of their own."""
