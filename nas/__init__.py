@@ -1,1 +1,1 @@
-"""What a user runs: search, scale, report. The only package that imports ray."""
+"""What a user runs: the search and its report. The only package that imports ray."""

@@ -4,7 +4,6 @@ XLA's grouped convolution is slow on a CPU, its gradients more so. There, the fo
 pass and the gradient of the input are sums of shifted products, which XLA fuses into
 one loop; the gradient of the weights adds up one tap at a time over a group of images
 that fits the cache. Elsewhere the native convolution and its own gradients are used.
-`experiments/benchmarks/depthwise.py` measures the difference.
 """
 
 from functools import partial

@@ -37,7 +37,7 @@ class Mode:
 
     Attributes:
       train: use the batch's statistics and update the running ones. A traced bool
-        makes one executable that does both.
+        makes one executable that does both; when it is false, `momentum` must be 1.
       momentum: of the running statistics; each becomes
         `momentum * old + (1 - momentum) * batch`.
       key: for dropout and stochastic depth; None switches both off.
@@ -75,11 +75,6 @@ class BatchNorm(nnx.Module):
             mode.momentum * old + (1 - mode.momentum) * new
             for old, new in zip(running, (mean, variance), strict=True)
         ]
-        if shared is not None:
-            updated = [
-                jnp.where(shared.train, new, old)
-                for old, new in zip(running, updated, strict=True)
-            ]
         self.mean[...], self.variance[...] = updated
         return y
 
