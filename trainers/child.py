@@ -7,9 +7,10 @@ from typing import Literal
 
 import jax
 import numpy as np
+from pydantic import ValidationError
 
 from search_space import cost
-from search_space.spec import ArchSpec
+from search_space.spec import ArchSpec, explain
 from trainers import compilation, loop, optim
 from trainers.data.dataset import Dataset
 from trainers.data.feed import Feed
@@ -62,6 +63,9 @@ def as_trained(spec: ArchSpec, dataset: Dataset, config: ChildConfig) -> ArchSpe
     """Returns `spec` at the proxy resolution, for the data set's images and classes.
 
     Without dropout and stochastic depth: a child's few steps are too few to overfit.
+
+    Raises:
+      ValidationError: if it strides further than the proxy resolution reaches.
     """
     return dataclasses.replace(
         spec,
@@ -85,7 +89,11 @@ def evaluate(
       seed: of the initial weights and the order of the images.
     """
     try:
-        return _evaluate(as_trained(spec, dataset, config), dataset, config, seed)
+        trained = as_trained(spec, dataset, config)
+    except ValidationError as error:
+        return Infeasible(f"does not fit: {explain(error)}")
+    try:
+        return _evaluate(trained, dataset, config, seed)
     except loop.DivergedError as error:
         return Infeasible(f"diverged: {error}")
     except MemoryError:
