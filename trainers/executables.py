@@ -288,10 +288,10 @@ class ChainedStep:
         labels: Int[Array, " batch"],
         mask: Float[Array, " batch"],
     ) -> Float[Array, ""]:
-        """Returns how many images with mask 1 are classified correctly.
+        """Returns how many images with a true mask are classified correctly.
 
-        Runs the training executables with the running statistics, so that evaluation
-        compiles nothing of its own.
+        NaN if a logit is not finite. Runs the training executables with the running
+        statistics, so that evaluation compiles nothing of its own.
         """
         mode = Mode(train=self._evaluate, momentum=self._one)
 
@@ -361,4 +361,5 @@ def _count_correct(
     labels: Int[Array, " batch"],
     mask: Float[Array, " batch"],
 ) -> Float[Array, ""]:
-    return jnp.sum((logits.argmax(-1) == labels) * mask)
+    correct = jnp.sum((logits.argmax(-1) == labels) * mask)
+    return jnp.where(jnp.isfinite(logits).all(), correct, jnp.nan)

@@ -36,7 +36,10 @@ class Step(Protocol):
         labels: Labels,
         mask: Bool[Array, " batch"],
     ) -> Float[Array, ""]:
-        """Returns how many images with a true mask are classified correctly."""
+        """Returns how many images with a true mask are classified correctly.
+
+        NaN if a logit is not finite.
+        """
         ...
 
 
@@ -109,9 +112,16 @@ def accuracy(
     states: States,
     batches: Iterable[tuple[Images, Labels, Bool[Array, " batch"]]],
 ) -> float:
-    """Returns the share of the masked images that are classified correctly."""
+    """Returns the share of the masked images that are classified correctly.
+
+    Raises:
+      DivergedError: if a logit is not finite.
+    """
     correct, seen = [], []
     for images, labels, mask in batches:
         correct.append(step.count_correct(states, images, labels, mask))
         seen.append(jnp.sum(mask))
-    return float(sum(map(float, correct)) / sum(map(int, seen)))
+    share = sum(map(float, correct)) / sum(map(int, seen))
+    if not np.isfinite(share):
+        raise DivergedError("the trained network's logits are not finite")
+    return share
