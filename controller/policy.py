@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 HIDDEN_SIZE = 100
 _INIT_RANGE = 0.1
@@ -65,39 +66,44 @@ def init(
 
 
 def sample(
-    params: Params, num_choices: tuple[int, ...], key: jax.Array, num: int
+    params: Params, num_choices: tuple[int, ...], rng: np.random.Generator, num: int
+) -> NDArray[np.int32]:
+    """Returns tokens int32 [num, D] drawn from the policy."""
+    # The Gumbel-max trick: with this noise added, the largest logit is a draw. JAX's
+    # own random numbers would take longer to compile than all the rest.
+    shape = (len(num_choices), num, max(num_choices))
+    noise = rng.gumbel(size=shape).astype(np.float32)
+    return np.asarray(_largest(num_choices, params, noise))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _largest(
+    num_choices: tuple[int, ...], params: Params, noise: NDArray[np.float32]
 ) -> jax.Array:
-    """Returns tokens int32 [num, D]."""
+    """Returns tokens [num, D], each of the largest logit plus noise [D, num, C]."""
 
     def step(
         carry: tuple[jax.Array, ...], weights: tuple[jax.Array, ...]
     ) -> tuple[tuple[jax.Array, ...], jax.Array]:
         cell, hidden, token = carry
-        inputs, head, head_bias, valid, key = weights
+        inputs, head, head_bias, valid, noise = weights
         cell, hidden = _lstm(params, cell, hidden, inputs[token])
         logits = jnp.where(valid[None], hidden @ head + head_bias[None], -jnp.inf)
-        token = jax.random.categorical(key, logits).astype(jnp.int32)
+        token = jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
         return (cell, hidden, token), token
 
+    num = noise.shape[1]
     inputs = params.embed @ params.kernel + params.bias
-    keys = jax.random.split(key, len(num_choices))
-    weights = (inputs, params.head, params.head_bias, _valid(num_choices), keys)
+    weights = (
+        inputs,
+        params.head,
+        params.head_bias,
+        _valid(num_choices),
+        jnp.asarray(noise),
+    )
     zeros = _zero_state(params, num)
     start = (zeros, zeros, jnp.zeros(num, jnp.int32))
     return jax.lax.scan(step, start, weights)[1].T
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def draw(
-    num_choices: tuple[int, ...],
-    num: int,
-    params: Params,
-    seed: np.uint32,
-    stream: np.uint32,
-) -> jax.Array:
-    """Returns `sample`'s tokens; each `stream` of a seed is independent. Jitted."""
-    key = jax.random.fold_in(jax.random.key(seed), stream)
-    return sample(params, num_choices, key, num)
 
 
 def conditionals(

@@ -196,15 +196,7 @@ class PPO:
 
     def _propose(self, state: PPOState, rng: np.random.Generator, num: int) -> _Tokens:
         """Returns `num` <= `_CHUNK` proposals."""
-        samples = np.asarray(
-            policy.draw(
-                self.num_choices,
-                _NUM_SAMPLES,
-                state.params,
-                np.uint32(state.seed),
-                np.uint32(state.num_asks),
-            )
-        )
+        samples = policy.sample(state.params, self.num_choices, rng, _NUM_SAMPLES)
         if state.results.size < _MIN_FITTED:
             return samples[:num]
         fitted = self._fit(state) if self.screen else None

@@ -82,14 +82,9 @@ class Reinforce:
         check_num(num)
         parts = [np.zeros((0, len(self.num_choices)), np.int32)]
         for start in range(0, num, _CHUNK):
-            tokens = policy.draw(
-                self.num_choices,
-                _CHUNK,
-                state.params,
-                np.uint32(state.seed),
-                np.uint32(state.num_asks),
-            )
-            parts.append(np.asarray(tokens)[: num - start])
+            rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
+            tokens = policy.sample(state.params, self.num_choices, rng, _CHUNK)
+            parts.append(tokens[: num - start])
             state = state._replace(num_asks=state.num_asks + 1)
         return state, np.concatenate(parts)
 

@@ -10,7 +10,7 @@ from search_space import cost, zoo
 from search_space.spec import ArchSpec, ConvStage, Head, MBConvStage, Stem
 from trainers import child
 from trainers.data import catalog
-from trainers.measurement import Infeasible, Measurement
+from trainers.measurement import Infeasible
 
 CONFIG = child.ChildConfig(steps=40, batch_size=32, resolution=8)
 SPEC = ArchSpec(
@@ -99,8 +99,11 @@ def test_an_architecture_that_does_not_fit_is_infeasible(dataset):
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
         ({"resolution": 0}, "resolution must be at least 1, got 0"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0 and finite, got 0.0"),
+        (
+            {"learning_rate": float("nan")},
+            "learning_rate must be above 0 and finite, got nan",
+        ),
         ({"warmup": 1.0}, "warmup must be in [0, 1), got 1.0"),
         ({"weight_decay": -0.1}, "weight_decay must be in [0, 1), got -0.1"),
         ({"label_smoothing": 1.5}, "label_smoothing must be in [0, 1), got 1.5"),
