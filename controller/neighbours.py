@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 # A neighbour differs from its parent in one to this many tokens.
 _MAX_CHANGES = 4
+# So often a changed token is drawn uniformly: a policy that has become sure of its
+# choices would otherwise never leave a local optimum of the rewards.
+_UNIFORM_SHARE = 0.25
 
 
 def draw(
@@ -17,7 +20,7 @@ def draw(
 
     `log_probs` [k, D, C] are the policy's of each decision's choices, given the
     parent's tokens before it; -inf is no choice. A changed token is drawn from them,
-    the parent's own token excluded.
+    mixed with a uniform choice, the parent's own token excluded.
     """
     count, decisions = parents.shape
     chosen = rng.integers(count, size=num)
@@ -30,8 +33,13 @@ def draw(
 
     row, decision = np.nonzero(changed)
     parent = chosen[row]
-    scores = log_probs[parent, decision]
-    scores = scores + rng.gumbel(size=scores.shape)  # the maximum is a draw
+    probs = np.exp(log_probs[parent, decision])
+    choices = np.isfinite(log_probs[parent, decision])
+    uniform = choices / choices.sum(axis=-1, keepdims=True)
+    mixed = (1.0 - _UNIFORM_SHARE) * probs + _UNIFORM_SHARE * uniform
+    with np.errstate(divide="ignore"):
+        scores: NDArray[np.float64] = np.log(mixed)
+    scores += rng.gumbel(size=scores.shape)  # the largest is a draw
     scores[np.arange(len(row)), parents[parent, decision]] = -np.inf
     neighbours = parents[chosen]
     neighbours[row, decision] = scores.argmax(axis=-1)

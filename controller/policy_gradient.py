@@ -46,9 +46,11 @@ def padded(
 
 
 class Step(NamedTuple):
-    """What decides the steps of an update, apart from its batch."""
+    """What decides the steps of an update, apart from its batch.
 
-    num_choices: tuple[int, ...]
+    Ordinary arguments of the compiled program: all controllers share one.
+    """
+
     learning_rate: float
     clip: float
     epochs: int
@@ -101,10 +103,14 @@ def init_optimizer(params: policy.Params) -> optax.OptState:
 
 @functools.partial(jax.jit, static_argnums=0)
 def update(
-    step: Step, params: policy.Params, opt_state: optax.OptState, batch: Batch
+    num_choices: tuple[int, ...],
+    step: Step,
+    params: policy.Params,
+    opt_state: optax.OptState,
+    batch: Batch,
 ) -> tuple[policy.Params, optax.OptState]:
     """Returns the parameters and optimizer state after `step.epochs` steps."""
-    current, _ = policy.evaluate(params, step.num_choices, jnp.asarray(batch.tokens))
+    current, _ = policy.evaluate(params, num_choices, jnp.asarray(batch.tokens))
     old = jnp.asarray(batch.old_log_probs)
     batch = batch._replace(old_log_probs=jnp.where(jnp.isnan(old), current, old))
     optimizer = _optimizer(step.learning_rate)
@@ -114,7 +120,7 @@ def update(
     ) -> tuple[policy.Params, optax.OptState]:
         params, opt_state = carry
         grads = jax.grad(loss)(
-            params, step.num_choices, batch, step.clip, step.entropy_weight
+            params, num_choices, batch, step.clip, step.entropy_weight
         )
         updates, opt_state = optimizer.update(grads, opt_state, params)
         # optax types any pytree as a union that names arrays and containers.

@@ -75,7 +75,7 @@ class PPO:
       (arXiv:1806.05635) and priority queue training (arXiv:1801.03526). Their ratio
       is taken to the policy at the start of the update.
     neighbours: proposals are also drawn from around the best results, one to four
-      tokens redrawn from the policy: regularized evolution's step, guided.
+      tokens redrawn from the policy: evolution's step, guided.
     screen: proposals are chosen among many candidates by a Gaussian process fitted to
       this run's results (`controller.predictor`): the highest mean plus k standard
       deviations, k exponential with mean `exploration` for each, which keeps
@@ -178,14 +178,13 @@ class PPO:
             _CHUNK,
         )
         step = policy_gradient.Step(
-            num_choices=self.num_choices,
             learning_rate=self.learning_rate,
             clip=self.clip,
             epochs=self.epochs,
             entropy_weight=self.entropy_weight,
         )
         params, opt_state = policy_gradient.update(
-            step, state.params, state.opt_state, batch
+            self.num_choices, step, state.params, state.opt_state, batch
         )
         return state._replace(
             params=params,

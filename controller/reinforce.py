@@ -110,8 +110,8 @@ class Reinforce:
         # At a ratio of 1 the clipped surrogate's gradient is the policy gradient.
         unknown = np.full(len(rewards), np.nan, np.float32)
         params, opt_state = policy_gradient.update(
+            self.num_choices,
             policy_gradient.Step(
-                num_choices=self.num_choices,
                 learning_rate=self.learning_rate,
                 clip=math.inf,
                 epochs=1,

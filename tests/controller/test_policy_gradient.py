@@ -99,11 +99,11 @@ def test_padding_weighs_nothing():
 def test_an_update_moves_probability_to_where_the_advantage_is():
     params = policy.init(0, NUM_CHOICES)
     opt_state = policy_gradient.init_optimizer(params)
-    step = policy_gradient.Step(NUM_CHOICES, 0.01, 0.2, 4, 0.0)
+    step = policy_gradient.Step(0.01, 0.2, 4, 0.0)
     tokens = np.array([[0, 0, 0], [2, 1, 3]], np.int32)
     batch = policy_gradient.Batch(tokens, np.full(2, np.nan), [1.0, -1.0], [0.5, 0.5])
     before = log_probs_of(params, tokens)
-    params, _ = policy_gradient.update(step, params, opt_state, batch)
+    params, _ = policy_gradient.update(NUM_CHOICES, step, params, opt_state, batch)
     after = log_probs_of(params, tokens)
     assert after[0] > before[0]
     assert after[1] < before[1]
