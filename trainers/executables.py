@@ -60,13 +60,55 @@ class StepInputs:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UnitState:
-    """One unit's arrays: weights, batch statistics, optimizer state, averages."""
+class Trained:
+    """One unit's weights, their optimizer state and averages."""
 
     params: Leaves
-    stats: Leaves
     optimizer: Any
     ema: tuple[Leaves, Leaves] | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitState:
+    """One unit's arrays: what the optimizer updates, and the batch statistics."""
+
+    trained: Trained
+    stats: Leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How a module's arrays are handed to executables: its vectors joined into one.
+
+    Every array costs microseconds of dispatch in each call, and most of a network's
+    arrays are vectors of some hundred numbers.
+    """
+
+    tree: Any  # a PyTreeDef
+    shapes: tuple[tuple[int, ...], ...]
+
+    def join(self, module: Any) -> tuple[np.ndarray, ...]:
+        """Returns the leaves of `module`, the vectors among them as a last one."""
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(module)]
+        vectors = [leaf for leaf in leaves if leaf.ndim == 1]
+        joined = (np.concatenate(vectors),) if vectors else ()
+        return (*(leaf for leaf in leaves if leaf.ndim != 1), *joined)
+
+    def split(self, arrays: Leaves) -> Any:
+        """Returns what `join` was given."""
+        sizes = [shape[0] for shape in self.shapes if len(shape) == 1]
+        pieces = jnp.split(arrays[-1], np.cumsum(sizes)[:-1]) if sizes else ()
+        vectors, others = iter(pieces), iter(arrays)
+        leaves = [
+            next(vectors) if len(shape) == 1 else next(others) for shape in self.shapes
+        ]
+        return jax.tree.unflatten(self.tree, leaves)
+
+
+def _layout(module: Any) -> _Layout:
+    leaves, tree = jax.tree.flatten(module)
+    return _Layout(tree, tuple(np.shape(leaf) for leaf in leaves))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +116,8 @@ class _UnitDef:
     """A unit without its arrays; equal for units of equal hyperparameters."""
 
     graphdef: nnx.GraphDef
-    params: Any  # a PyTreeDef
-    stats: Any  # a PyTreeDef
+    params: _Layout
+    stats: _Layout
 
     def call(
         self,
@@ -87,12 +129,51 @@ class _UnitDef:
     ) -> tuple[Array, Leaves]:
         unit = nnx.merge(
             self.graphdef,
-            jax.tree.unflatten(self.params, params),
-            jax.tree.unflatten(self.stats, stats),
+            self.params.split(params),
+            self.stats.split(stats),
             copy=True,  # batch statistics are updated inside a trace
         )
         y = unit(x, shortcut, mode)
-        return y, tuple(jax.tree.leaves(nnx.state(unit, nnx.BatchStat)))
+        new_stats = jax.tree.leaves(nnx.state(unit, nnx.BatchStat))
+        return y, (jnp.concatenate(new_stats),) if new_stats else ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Wiring:
+    """Where the values that a vjp closes over come from; None: from those kept."""
+
+    tree: Any  # a PyTreeDef
+    inputs: tuple[int | None, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Residuals:
+    """A vjp as an executable's output, without the inputs of that executable.
+
+    As outputs those would be copied: for a depthwise convolution more memory traffic
+    than its arithmetic causes.
+    """
+
+    kept: Leaves
+    wiring: _Wiring = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, vjp: Callable[..., Any], inputs: Any) -> "_Residuals":
+        position = {id(leaf): i for i, leaf in enumerate(jax.tree.leaves(inputs))}
+        leaves, tree = jax.tree.flatten(vjp)
+        sources = tuple(position.get(id(leaf)) for leaf in leaves)
+        kept = [
+            leaf for leaf, source in zip(leaves, sources, strict=True) if source is None
+        ]
+        return cls(tuple(kept), _Wiring(tree, sources))
+
+    def vjp(self, inputs: Any) -> Callable[..., Any]:
+        given, kept = jax.tree.leaves(inputs), iter(self.kept)
+        return jax.tree.unflatten(
+            self.wiring.tree,
+            [next(kept) if i is None else given[i] for i in self.wiring.inputs],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,20 +211,20 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
         )
 
     def add(unit: nnx.Module) -> int:
-        graphdef, params, stats = nnx.split(unit, nnx.Param, nnx.BatchStat)
-        (params, params_def), (stats, stats_def) = map(
-            jax.tree.flatten, (params, stats)
+        graphdef, *modules = nnx.split(unit, nnx.Param, nnx.BatchStat)
+        layouts = [_layout(module) for module in modules]
+        defs.append(_UnitDef(graphdef, *layouts))
+        params, stats = (
+            layout.join(module) for layout, module in zip(layouts, modules, strict=True)
         )
-        params, stats = jax.device_put((tuple(params), tuple(stats)))
-        defs.append(_UnitDef(graphdef, params_def, stats_def))
-        states.append(
-            UnitState(
-                params=params,
-                stats=stats,
-                optimizer=jax.device_put(initial(params)),
-                ema=(params, stats) if recipe.ema else None,
-            )
+        trained = Trained(
+            params=params,
+            optimizer=initial(params),
+            ema=(params, stats) if recipe.ema else None,
         )
+        # Copied, because steps overwrite these arrays in place.
+        state = UnitState(trained=trained, stats=stats)
+        states.append(jax.tree.map(lambda a: jnp.array(a, copy=True), state))
         return len(defs) - 1
 
     blocks = tuple(
@@ -177,29 +258,31 @@ def _executables(unit: _UnitDef, recipe: Recipe, *, is_first: bool) -> _Executab
             return unit.call(params, stats, x, shortcut, mode)
 
         if is_first:  # nobody needs the gradient of the images
-            y, vjp, stats = jax.vjp(
+            y, vjp, new_stats = jax.vjp(
                 lambda params: call(params, x, shortcut), params, has_aux=True
             )
         else:
-            y, vjp, stats = jax.vjp(call, params, x, shortcut, has_aux=True)
-        return y, stats, vjp
+            y, vjp, new_stats = jax.vjp(call, params, x, shortcut, has_aux=True)
+        inputs = (params, stats, x, shortcut, mode)
+        return y, new_stats, _Residuals.of(vjp, inputs)
 
-    @jit
-    def backward(vjp, grad, state, stats, inputs):
+    @partial(jit, donate_argnames="trained")
+    def backward(residuals, given, grad, trained, stats, new_stats, inputs):
+        vjp = residuals.vjp((trained.params, stats, *given))
         grads, *through = vjp(grad)
         grad_x, grad_shortcut = through or (None, None)
-        return grad_x, grad_shortcut, _update(rule, grads, state, stats, inputs)
+        return grad_x, grad_shortcut, _update(rule, grads, trained, new_stats, inputs)
 
-    @jit
-    def classify(state, x, labels, mode, inputs):
+    @partial(jit, donate_argnames="trained")
+    def classify(trained, stats, x, labels, mode, inputs):
         def loss_of(params, x):
-            logits, stats = unit.call(params, state.stats, x, None, mode)
-            return _loss(logits, labels, recipe.label_smoothing), stats
+            logits, _ = unit.call(params, stats, x, None, mode)
+            return _loss(logits, labels, recipe.label_smoothing)
 
-        (loss, stats), (grads, grad_x) = jax.value_and_grad(
-            loss_of, argnums=(0, 1), has_aux=True
-        )(state.params, x)
-        return loss, grad_x, _update(rule, grads, state, stats, inputs)
+        loss, (grads, grad_x) = jax.value_and_grad(loss_of, argnums=(0, 1))(
+            trained.params, x
+        )
+        return loss, grad_x, _update(rule, grads, trained, stats, inputs)
 
     return _Executables(forward, backward, classify)
 
@@ -216,22 +299,22 @@ def _loss(
 def _update(
     rule: optax.GradientTransformationExtraArgs,
     grads: Leaves,
-    state: UnitState,
+    old: Trained,
     stats: Leaves,
     inputs: StepInputs,
-) -> UnitState:
+) -> Trained:
     updates, optimizer = rule.update(
-        grads, state.optimizer, state.params, learning_rate=inputs.learning_rate
+        grads, old.optimizer, old.params, learning_rate=inputs.learning_rate
     )
-    params = jax.tree.map(jnp.add, state.params, updates)
+    params = jax.tree.map(jnp.add, old.params, updates)
     ema = None
-    if state.ema is not None:
+    if old.ema is not None:
         ema = jax.tree.map(
             lambda old, new: inputs.ema_decay * old + (1 - inputs.ema_decay) * new,
-            state.ema,
+            old.ema,
             (params, stats),
         )
-    return UnitState(params=params, stats=stats, optimizer=optimizer, ema=ema)
+    return Trained(params=params, optimizer=optimizer, ema=ema)
 
 
 class ChainedStep:
@@ -254,30 +337,38 @@ class ChainedStep:
         labels: Int[Array, " batch"],
         inputs: StepInputs,
     ) -> tuple[list[UnitState], Float[Array, ""]]:
-        """Returns the states after one step, and the loss before it."""
+        """Returns the states after one step, and the loss before it.
+
+        The step overwrites the arrays of `states`, which are of no use afterwards.
+        """
         states = list(states)
         modes = self._modes(inputs)
-        vjps: dict[int, Any] = {}
-        new_stats: dict[int, Leaves] = {}
+        kept: dict[int, Any] = {}
         last = len(states) - 1
 
         def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
             state = states[unit]
-            y, new_stats[unit], vjps[unit] = self._run[unit].forward(
-                state.params, state.stats, x, shortcut, mode
+            y, stats, residuals = self._run[unit].forward(
+                state.trained.params, state.stats, x, shortcut, mode
             )
+            kept[unit] = (x, shortcut, mode), stats, residuals
             return y
 
         def backward(unit: int, grad: Array) -> tuple[Array, Array | None]:
-            grad_x, grad_shortcut, states[unit] = self._run[unit].backward(
-                vjps.pop(unit), grad, states[unit], new_stats[unit], inputs
+            given, stats, residuals = kept.pop(unit)
+            old = states[unit]
+            grad_x, grad_shortcut, trained = self._run[unit].backward(
+                residuals, given, grad, old.trained, old.stats, stats, inputs
             )
+            states[unit] = UnitState(trained=trained, stats=stats)
             return grad_x, grad_shortcut
 
         x = self._forward(images, forward, modes)
-        loss, grad, states[last] = self._run[last].classify(
-            states[last], x, labels, modes[-1], inputs
+        old = states[last]
+        loss, grad, trained = self._run[last].classify(
+            old.trained, old.stats, x, labels, modes[-1], inputs
         )
+        states[last] = UnitState(trained=trained, stats=old.stats)
         self._backward(grad, backward)
         return states, loss
 
@@ -298,11 +389,12 @@ class ChainedStep:
         def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
             state = states[unit]
             run = self._run[unit].forward
-            return run(state.params, state.stats, x, shortcut, mode)[0]
+            return run(state.trained.params, state.stats, x, shortcut, mode)[0]
 
         x = self._forward(images, forward, [mode] * len(self._network.blocks))
         classifier = self._run[-1].forward
-        logits, *_ = classifier(states[-1].params, states[-1].stats, x, None, mode)
+        head = states[-1]
+        logits, *_ = classifier(head.trained.params, head.stats, x, None, mode)
         return _count_correct(logits, labels, mask)
 
     def _modes(self, inputs: StepInputs) -> list[Mode]:

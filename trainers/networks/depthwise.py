@@ -2,8 +2,9 @@
 
 XLA's grouped convolution is slow on a CPU, its gradients more so. There, the forward
 pass and the gradient of the input are sums of shifted products, which XLA fuses into
-one loop; the gradient of the weights adds up one tap at a time over a group of images
-that fits the cache. Elsewhere the native convolution and its own gradients are used.
+one loop; the gradient of the weights is one reduction with an accumulator for each tap,
+over as many images at a time as fit the cache. Elsewhere the native convolution and its
+own gradients are used.
 """
 
 from functools import partial
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_CACHE_BYTES = 1 << 20  # of a core's second-level cache: images worked on at once
+_CACHE_BYTES = 1 << 18  # of a core's second-level cache: images worked on at once
 _DIMS = ("NHWC", "HWIO", "NHWC")
 
 Images = Float[Array, "batch height width channels"]
@@ -97,8 +98,25 @@ def _live_taps(size: int, kernel: int, stride: int) -> range:
 
 
 def _pad(x: Images, kernel: int, stride: int) -> Images:
-    pads = [_same_padding(size, kernel, stride)[1:] for size in x.shape[1:3]]
-    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    """Pads by what the live taps reach: window (i, j) of them starts at row i."""
+
+    def reach(size: int) -> tuple[int, int, int]:
+        out, before, _ = _same_padding(size, kernel, stride)
+        taps = _live_taps(size, kernel, stride)
+        after = (out - 1) * stride + taps.stop - before - size
+        return before - taps.start, after, 0
+
+    zero = jnp.zeros((), x.dtype)
+    none = (0, 0, 0)
+    return lax.pad(x, zero, (none, reach(x.shape[1]), reach(x.shape[2]), none))
+
+
+def _window(padded: Images, i: int, j: int, rows: int, columns: int, stride: int):
+    return padded[
+        :,
+        i : i + (rows - 1) * stride + 1 : stride,
+        j : j + (columns - 1) * stride + 1 : stride,
+    ]
 
 
 def _shifted(stride: int, x: Images, kernel: Kernel) -> Images:
@@ -107,13 +125,9 @@ def _shifted(stride: int, x: Images, kernel: Kernel) -> Images:
     kernel32 = kernel.astype(jnp.float32)
     padded = _pad(x, size, stride)
     total = jnp.zeros((), jnp.float32)
-    for i in _live_taps(x.shape[1], size, stride):
-        for j in _live_taps(x.shape[2], size, stride):
-            window = padded[
-                :,
-                i : i + (rows - 1) * stride + 1 : stride,
-                j : j + (columns - 1) * stride + 1 : stride,
-            ]
+    for a, i in enumerate(_live_taps(x.shape[1], size, stride)):
+        for b, j in enumerate(_live_taps(x.shape[2], size, stride)):
+            window = _window(padded, a, b, rows, columns, stride)
             total = total + window * kernel32[i, j]
     return total.astype(x.dtype)
 
@@ -185,43 +199,41 @@ def _phase_padding(
 
 
 def _kernel_gradient(stride: int, x: Images, kernel: Kernel, grad: Images) -> Kernel:
-    """Gradient of the kernel: for each tap, sum over images of window * grad.
-
-    Loops over groups of images, in them over taps, in them over images; the innermost
-    loop is one fused multiply-add over `[rows, columns, channels]`.
-    """
+    """Gradient of the kernel: for each tap, the sum of window * grad."""
     size = kernel.shape[0]
     batch, rows, columns, channels = grad.shape
     row_taps = _live_taps(x.shape[1], size, stride)
     column_taps = _live_taps(x.shape[2], size, stride)
     padded = lax.optimization_barrier(_pad(x, size, stride))
-    window = (1, (rows - 1) * stride + 1, (columns - 1) * stride + 1, channels)
     group = _group_size(batch, padded[0].nbytes + grad[0].nbytes)
-    num_taps = len(row_taps) * len(column_taps)
 
-    def add_image(n: Array, total: Array, tap: Array) -> Array:
-        row, column = jnp.divmod(tap, len(column_taps))
-        start = (n, row_taps.start + row, column_taps.start + column, 0)
-        seen = lax.dynamic_slice(padded, start, window)[0, ::stride, ::stride]
-        return total + seen.astype(jnp.float32) * lax.dynamic_index_in_dim(
-            grad, n, keepdims=False
+    def of_group(first: Array | int) -> Float[Array, "taps channels"]:
+        images = lax.dynamic_slice_in_dim(padded, first * group, group)
+        grads = lax.dynamic_slice_in_dim(grad, first * group, group)
+        products = [
+            _window(images, a, b, rows, columns, stride).astype(jnp.float32) * grads
+            for a in range(len(row_taps))
+            for b in range(len(column_taps))
+        ]
+        # One reduction of many operands reads its inputs once; one each would not.
+        sums = lax.reduce(
+            products,
+            [jnp.zeros((), jnp.float32)] * len(products),
+            lambda totals, values: [t + v for t, v in zip(totals, values, strict=True)],
+            (0, 1, 2),
         )
+        return jnp.stack(sums)
 
-    def add_group(first: Array, taps: Array) -> Array:
-        def add_tap(tap: Array, taps: Array) -> Array:
-            total = lax.fori_loop(
-                first * group,
-                (first + 1) * group,
-                lambda n, total: add_image(n, total, tap),
-                jnp.zeros((rows, columns, channels), jnp.float32),
-            )
-            return taps.at[tap].add(total.sum((0, 1)))
-
-        return lax.fori_loop(0, num_taps, add_tap, taps)
-
-    taps = lax.fori_loop(
-        0, batch // group, add_group, jnp.zeros((num_taps, channels), jnp.float32)
-    ).reshape(len(row_taps), len(column_taps), channels)
+    if group == batch:
+        taps = of_group(0)
+    else:
+        taps = lax.fori_loop(
+            0,
+            batch // group,
+            lambda first, total: total + of_group(first),
+            jnp.zeros((len(row_taps) * len(column_taps), channels), jnp.float32),
+        )
+    taps = taps.reshape(len(row_taps), len(column_taps), channels)
     outside = [(taps.start, size - taps.stop) for taps in (row_taps, column_taps)]
     return jnp.pad(taps, (*outside, (0, 0))).astype(kernel.dtype)
 

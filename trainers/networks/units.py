@@ -164,11 +164,29 @@ class SqueezeExciteUnit(nnx.Module):
     def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
         """Returns this unit's maps, with the shortcut added."""
         pooled = x.astype(jnp.float32).mean((1, 2))
-        hidden = pooled @ self.reduce[...] + self.reduce_bias[...]
-        hidden = activate(hidden, self.activation)
-        gate = nnx.sigmoid(hidden @ self.expand[...] + self.expand_bias[...])
+        # Two small products: cheaper to repeat than to keep what is between them.
+        gate = jax.checkpoint(_gate, static_argnums=5)(
+            pooled,
+            self.reduce[...],
+            self.reduce_bias[...],
+            self.expand[...],
+            self.expand_bias[...],
+            self.activation,
+        )
         y = x * gate[:, None, None].astype(x.dtype)
         return _add(y, shortcut, self.drop_rate, mode)
+
+
+def _gate(
+    pooled: Float[Array, "batch channels"],
+    reduce: Float[Array, "channels hidden"],
+    reduce_bias: Float[Array, " hidden"],
+    expand: Float[Array, "hidden channels"],
+    expand_bias: Float[Array, " channels"],
+    activation: Activation,
+) -> Float[Array, "batch channels"]:
+    hidden = activate(_product(pooled, reduce) + reduce_bias, activation)
+    return nnx.sigmoid(_product(hidden, expand) + expand_bias)
 
 
 class PoolShortcut(nnx.Module):
@@ -209,7 +227,7 @@ class ClassifierUnit(nnx.Module):
         del shortcut
         features = x.astype(jnp.float32).mean((1, 2))
         features = _drop(features, self.dropout, mode, features.shape)
-        return features @ self.kernel[...] + self.bias[...]
+        return _product(features, self.kernel[...]) + self.bias[...]
 
 
 Unit = ConvUnit | DepthwiseUnit | SqueezeExciteUnit | PoolShortcut | ClassifierUnit
@@ -218,10 +236,7 @@ Unit = ConvUnit | DepthwiseUnit | SqueezeExciteUnit | PoolShortcut | ClassifierU
 def _conv(x: Maps, kernel: Array, stride: int) -> Maps:
     kernel = kernel.astype(x.dtype)
     if kernel.shape[:2] == (1, 1):
-        # A plain matrix product: XLA's own gradients of it are plain products too.
-        x = x[:, ::stride, ::stride]
-        y = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
-        return y.reshape(*x.shape[:-1], y.shape[-1])
+        return _product(x[:, ::stride, ::stride], kernel)
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -229,6 +244,37 @@ def _conv(x: Maps, kernel: Array, stride: int) -> Maps:
         "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+@jax.custom_vjp
+def _product(
+    x: Float[Array, "*batch channels"], kernel: Float[Array, "*ones channels out"]
+) -> Float[Array, "*batch out"]:
+    """A matrix product whose gradients are plain matrix products too.
+
+    Autodiff's gradient of the kernel is a product and a transposed copy of it, which
+    on a CPU takes as long again.
+    """
+    y = x.reshape(-1, x.shape[-1]) @ kernel.reshape(kernel.shape[-2:])
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _product(x, kernel), (x, kernel)
+
+
+def _product_backward(
+    residuals: tuple[Array, Array], grad: Array
+) -> tuple[Array, Array]:
+    x, kernel = residuals
+    rows, grads = (a.reshape(-1, a.shape[-1]) for a in (x, grad))
+    matrix = kernel.reshape(kernel.shape[-2:])
+    grad_x = lax.dot_general(grads, matrix, (((1,), (1,)), ((), ())))
+    grad_kernel = lax.dot_general(rows, grads, (((0,), (0,)), ((), ())))
+    return grad_x.reshape(x.shape), grad_kernel.reshape(kernel.shape)
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def _add(y: Maps, shortcut: Maps | None, drop_rate: float, mode: Mode) -> Maps:
