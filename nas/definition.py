@@ -7,6 +7,7 @@ search is resumed.
 
 import dataclasses
 import json
+import math
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -23,6 +24,10 @@ from trainers.child import ChildConfig
 _NAME = tyro.conf.arg(metavar="NAME")
 _COUNT = tyro.conf.arg(metavar="N")
 _NUMBER = tyro.conf.arg(metavar="X")
+
+
+FLOPS = "flops"
+SURROGATE = "imagenet-surrogate"
 
 
 class UsageError(Exception):
@@ -90,14 +95,20 @@ class RewardOptions:
     """Another exponent for children above the target."""
     beta: Annotated[float | None, _NUMBER] = None
     """Another beta for the absolute reward than -0.10."""
+    objective: Annotated[str, _NAME] = FLOPS
+    """What the reward weighs besides accuracy: flops, or a predicted speed such as
+    throughput-a100 or latency-zcu102 (needs --evaluator imagenet-surrogate)."""
+    target: Annotated[float | None, _NUMBER] = None
+    """What to aim at with another --objective than flops: images a second, or ms."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
     """What children are measured on."""
 
-    evaluator: Literal["train"] = "train"
-    """How a child gets its accuracy: by training it."""
+    evaluator: Literal["train", "imagenet-surrogate"] = "train"
+    """How a child gets its accuracy: by training it, or as a prediction of its ImageNet
+    top-1 (then --space is accel-nasbench, and --children 1000 by default)."""
     dataset: Annotated[
         str,
         tyro.conf.arg(
@@ -181,9 +192,56 @@ def build_reward(definition: Definition) -> Reward:
     """Returns the reward function.
 
     Raises:
-      ValueError: if an exponent rewards cost, or does not belong to this reward.
+      ValueError: if an exponent rewards cost, or does not belong to this reward, or
+        the target does not belong to the objective.
     """
-    options, target = definition.reward, definition.search.target_flops
+    cost = _build_reward(definition.reward, _target(definition))
+    if _is_throughput(definition.reward.objective):
+        return reward.HigherIsBetter(reward=cost)
+    return cost
+
+
+def describe_reward(definition: Definition) -> str:
+    """Returns the reward's kind and target in words."""
+    options = definition.reward
+    if options.objective == FLOPS:
+        target = f"{format_flops(definition.search.target_flops)} multiply-adds"
+    else:
+        unit = "images a second" if _is_throughput(options.objective) else "ms"
+        target = f"{options.target:g} {unit}, predicted {options.objective}"
+    return f"{options.reward}, target {target}"
+
+
+def _is_throughput(objective: str) -> bool:
+    return objective.startswith("throughput-")
+
+
+def _target(definition: Definition) -> float:
+    """Returns the target as a cost: lower is better."""
+    options, flops = definition.reward, definition.search.target_flops
+    if options.objective == FLOPS:
+        if options.target is not None:
+            raise ValueError(
+                f"--target is for another --objective than flops, got {options.target};"
+                " use --target-flops"
+            )
+        return flops
+    if flops != SearchOptions().target_flops:
+        raise ValueError(
+            f"--target-flops is for --objective flops, got {format_flops(flops)} with "
+            f"{options.objective}; use --target"
+        )
+    if options.target is None or not 0.0 < options.target < math.inf:
+        raise ValueError(
+            f"--objective {options.objective} needs a positive --target, in images a "
+            f"second or milliseconds, got {options.target}"
+        )
+    return 1.0 / options.target if _is_throughput(options.objective) else options.target
+
+
+def _build_reward(
+    options: RewardOptions, target: float
+) -> reward.WeightedProduct | reward.Absolute:
     if options.reward == "absolute":
         if options.exponent_below is not None or options.exponent_above is not None:
             raise ValueError(

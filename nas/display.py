@@ -130,10 +130,13 @@ def describe(child: journal.Child | None) -> str:
         reason = " ".join(child.infeasible.split())
         shown = reason if len(reason) <= 100 else reason[:99] + "…"  # noqa: PLR2004
         return f"child {child.index}: infeasible: {shown}"
-    return (
+    shown = (
         f"child {child.index}: reward {child.reward:.4f}, "
         f"accuracy {child.accuracy:.2%}, {format_flops(child.num_macs)} multiply-adds"
     )
+    if child.objective is not None:
+        shown += f", objective {child.objective:.4g}"
+    return shown
 
 
 def _line(child: journal.Child, progress: Progress) -> str:

@@ -28,8 +28,15 @@ _KERNEL_COLORS = {1: _GREY, 3: _BLUE, 5: _ORANGE, 7: _GREEN}
 _OTHER_KERNEL = "#CC79A7"
 
 
-def tradeoff(children: Sequence[journal.Trained], target: float) -> go.Figure:
-    """Accuracy over multiply-adds, with the Pareto front and the target."""
+def tradeoff(
+    children: Sequence[journal.Trained],
+    target: float | None,
+    accuracy: str = "validation accuracy",
+) -> go.Figure:
+    """Accuracy over multiply-adds, with the Pareto front and the target, if any.
+
+    `accuracy` says what accuracy it is.
+    """
     figure = go.Figure(layout=_LAYOUT)
     figure.add_scatter(
         x=[child.num_macs for child in children],
@@ -57,13 +64,14 @@ def tradeoff(children: Sequence[journal.Trained], target: float) -> go.Figure:
         name="Pareto front",
         hoverinfo="skip",
     )
-    figure.add_vline(
-        x=target,
-        line={"dash": "dash", "color": _GREY},
-        annotation_text=f"target {format_flops(target)}",
-    )
+    if target is not None:
+        figure.add_vline(
+            x=target,
+            line={"dash": "dash", "color": _GREY},
+            annotation_text=f"target {format_flops(target)}",
+        )
     figure.update_xaxes(title="multiply-adds", tickformat="~s")
-    figure.update_yaxes(title="validation accuracy", tickformat=".1%")
+    figure.update_yaxes(title=accuracy, tickformat=".1%")
     return figure
 
 

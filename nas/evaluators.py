@@ -1,19 +1,24 @@
 """How a child gets its accuracy: the seam between a search and what it measures."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 from pydantic import ValidationError
 
-from nas.definition import Definition, EvaluationOptions
+from nas import definition
+from nas.definition import FLOPS, SURROGATE, Definition, EvaluationOptions
+from search_space import cost, spaces
 from search_space.space import SearchSpace
 from search_space.spec import ArchSpec, explain
-from trainers import child
+from trainers import child, surrogate
 from trainers.child import ChildConfig
 from trainers.data import catalog
 from trainers.data.dataset import Dataset
 from trainers.measurement import Infeasible, Measurement
+from trainers.surrogate import Surrogate
 
 Evaluate = Callable[[ArchSpec, int], Measurement | Infeasible]
 """(spec, seed) -> what came of it."""
@@ -66,13 +71,113 @@ class TrainChildren:
         return evaluate
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictChildren:
+    """Predicts each child's ImageNet top-1, and its speed if that is the objective.
+
+    A prediction takes a millisecond, so the search runs in one process, without Ray.
+    """
+
+    objective: str
+
+    def prepare(self) -> Evaluate:
+        """Loads the predictors."""
+        found = surrogate.load()
+        space = spaces.load(found.about.space)
+        accuracy = found.predictors[surrogate.TOP1]
+        speed = None if self.objective == FLOPS else found.predictors[self.objective]
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measurement:
+            del seed  # a prediction has no chance in it
+            tokens = np.array([space.encode(spec)], np.int32)
+            return Measurement(
+                accuracy=float(accuracy.predict(tokens)[0][0]) / 100.0,
+                losses=(),
+                images_per_second=0.0,
+                compile_seconds=0.0,
+                train_seconds=0.0,
+                eval_seconds=0.0,
+                num_params=cost.num_params(spec),
+                num_macs=cost.num_macs(spec),
+                objective=None if speed is None else float(speed.predict(tokens)[0][0]),
+            )
+
+        return evaluate
+
+
 def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
-    """Returns the evaluator that `run` names, and its data set in one line.
+    """Returns the evaluator that `run` names, and what it measures, in one line.
 
     Raises:
-      ValueError: if the data set cannot be had, or the space's networks do not fit
-        the resolution that children are trained at.
+      ValueError: if what it needs cannot be had, or does not go together. One line.
     """
+    if run.evaluation.evaluator == SURROGATE:
+        return _build_surrogate(run, space)
+    if run.reward.objective != FLOPS:
+        raise ValueError(
+            f"--objective {run.reward.objective} is predicted, by --evaluator "
+            f"{SURROGATE}; add that, or drop --objective"
+        )
+    return _build_training(run, space)
+
+
+def _build_surrogate(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
+    plain = dataclasses.replace(
+        run,
+        evaluation=EvaluationOptions(evaluator=SURROGATE),
+        child=ChildConfig(),
+    )
+    if unused := definition.differences(run, plain):
+        raise ValueError(
+            f"--evaluator {SURROGATE} trains nothing, and {'; '.join(unused)}; drop "
+            "these flags"
+        )
+    found = surrogate.load()
+    about = found.about
+    if run.search.space != about.space:
+        raise ValueError(
+            f"--evaluator {SURROGATE} predicts networks of the space {about.space}, "
+            f"got --space {run.search.space}; drop --space"
+        )
+    accuracy = found.predictors[surrogate.TOP1]
+    line = (
+        f"none is read: accuracies are predictions of top-1 on {about.recipe}, by "
+        f"trees fitted to {about.source}; {accuracy.about.error}"
+    )
+    objective = run.reward.objective
+    if objective != FLOPS:
+        _check_objective(objective, run.reward.target or math.nan, space, found)
+        line += f"; {objective}: {found.predictors[objective].about.error}"
+    return PredictChildren(objective=objective), line
+
+
+# Among so many random networks the target of an objective has to be, or near.
+_NUM_SAMPLES = 2_000
+_TARGET_SLACK = 2.0
+
+
+def _check_objective(
+    objective: str, target: float, space: SearchSpace, found: Surrogate
+) -> None:
+    names = sorted(set(found.predictors) - {surrogate.TOP1})
+    if objective not in names:
+        raise ValueError(
+            f"--objective must be {FLOPS} or one of {', '.join(names)}, got {objective}"
+        )
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(space.num_choices, size=(_NUM_SAMPLES, len(space.num_choices)))
+    whole = spaces.load(found.about.space)
+    tokens = [whole.encode(space.decode(tuple(row))) for row in drawn.tolist()]
+    values, _ = found.predictors[objective].predict(np.array(tokens, np.int32))
+    least, most = values.min(), values.max()
+    if not least / _TARGET_SLACK <= target <= most * _TARGET_SLACK:
+        raise ValueError(
+            f"--target must be near what the space reaches, and random networks have "
+            f"{objective} from {least:.4g} to {most:.4g}, got {target:g}"
+        )
+
+
+def _build_training(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
     evaluator = TrainChildren(
         options=run.evaluation, config=run.child, seed=run.search.seed
     )

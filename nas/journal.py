@@ -102,6 +102,7 @@ class Trained(_Child):
 
     `accuracy` is on the validation split, in [0, 1]. `losses` are training losses at
     evenly spaced steps, the first and the last among them, `num_steps` steps in all.
+    `objective` is what the reward weighs, where that is not multiply-adds.
     """
 
     reward: _Finite
@@ -110,6 +111,7 @@ class Trained(_Child):
     num_steps: _Count
     images_per_second: _Seconds
     seconds: Seconds
+    objective: _Finite | None = None
 
 
 class Failed(_Child):

@@ -46,7 +46,8 @@ def make(run: Definition) -> Plan:
         raise ValueError(f"--seed must be in [0, 2^32), got {options.seed}")
     space = definition.build_space(run)
     reward = definition.build_reward(run)
-    _check_target(options.target_flops, space, options.space)
+    if run.reward.objective == definition.FLOPS:
+        _check_target(options.target_flops, space, options.space)
     proposer = controller.build(options.controller, num_choices=space.num_choices)
     evaluator, dataset = evaluators.build(run, space)
     return Plan(

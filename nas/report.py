@@ -60,7 +60,7 @@ def render(
         ]
         body += [
             "<h2>Accuracy and multiply-adds</h2>",
-            _figure(drawing.tradeoff(trained, run.search.target_flops)),
+            _figure(_tradeoff(trained, run)),
             "<h2>Reward</h2>",
             _figure(drawing.rewards(trained)),
             f"<h2>The best architecture: child {best.index}</h2>",
@@ -104,6 +104,21 @@ def write(
       OSError: if it cannot be written.
     """
     run_folder.write_whole(folder.report, render(contents, run, space))
+
+
+def _tradeoff(
+    trained: Sequence[journal.Trained], run: definition.Definition
+) -> go.Figure:
+    predicted = run.evaluation.evaluator == definition.SURROGATE
+    return drawing.tradeoff(
+        trained,
+        target=(
+            run.search.target_flops
+            if run.reward.objective == definition.FLOPS
+            else None
+        ),
+        accuracy="predicted ImageNet top-1" if predicted else "validation accuracy",
+    )
 
 
 _COLUMNS = (
@@ -150,8 +165,7 @@ def _summary(
         ("controller", f"{run.search.controller}, seed {run.search.seed}"),
         (
             "reward",
-            f"{run.reward.reward}, target {format_flops(run.search.target_flops)} "
-            "multiply-adds",
+            definition.describe_reward(run),
         ),
         ("started", started.strftime("%Y-%m-%d %H:%M %Z")),
         (

@@ -91,6 +91,29 @@ class Absolute:
         return accuracy + self.beta * abs(cost / self.target - 1.0)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HigherIsBetter:
+    """A reward for a quantity that should be high, such as images a second.
+
+    Its inverse is the cost: with `soft`, ACC * (value / target)^0.07.
+
+    >>> fast = HigherIsBetter(reward=soft(1 / 9000))
+    >>> fast(0.75, 9000.0) < fast(0.75, 18000.0)
+    True
+    """
+
+    reward: WeightedProduct | Absolute
+
+    def __call__(self, accuracy: float, value: float) -> float:
+        """Returns the reward.
+
+        Raises:
+          ValueError: if accuracy or value is not a finite number of the right sign.
+        """
+        _check_measurement(accuracy, value)
+        return self.reward(accuracy, 1.0 / value)
+
+
 def pareto_front(accuracies: Sequence[float], costs: Sequence[float]) -> list[int]:
     """Returns the indices of the points that no other point dominates.
 

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from nas import (
     definition,
+    in_process,
     journal,
     plan,
     provenance,
@@ -32,14 +33,18 @@ from nas import (
     results,
     run_folder,
 )
-from nas.definition import Definition, EvaluationOptions, UsageError
+from nas.definition import (
+    Definition,
+    EvaluationOptions,
+    SearchOptions,
+    UsageError,
+)
 from nas.display import describe, display
-from nas.evaluators import EvaluationError
+from nas.evaluators import EvaluationError, PredictChildren
 from nas.interrupts import Interrupted, Interrupts
 from nas.plan import Plan
 from nas.progress import Progress
 from nas.proposals import Proposals
-from nas.quantity import format_flops
 from nas.resources import ResourceError, WorkerOptions
 from nas.run_folder import RunFolder
 from nas.scalars import Scalars
@@ -50,6 +55,8 @@ _EXAMPLES = """examples:
       digits, the mbconv space, PPO; a folder under runs/
   python -m nas.search --dataset cifar10 --steps 2000 --gpus-per-child 0.5
       two children on each GPU
+  python -m nas.search --evaluator imagenet-surrogate
+      predicted ImageNet accuracies, 1,000 children in seconds, no data set
   python -m nas.search --space mnasnet --restrict "*.se_ratio=0" --children 500
       the paper's space without squeeze-and-excitation
   python -m nas.search --resume runs/20250101-120000
@@ -80,6 +87,13 @@ class Arguments:
     workers: WorkerOptions = dataclasses.field(default_factory=WorkerOptions)
 
 
+# Predictions are for one space, and cost nothing.
+_SURROGATE_DEFAULTS = Arguments(
+    run=RunOptions(children=1_000),
+    definition=Definition(search=SearchOptions(space="accel-nasbench")),
+)
+
+
 def parse(arguments: Sequence[str] | None) -> Arguments:
     """Parses the command line; with --resume, over the options of that search.
 
@@ -89,6 +103,8 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
     """
     parsed = _cli(arguments, Arguments())
     if parsed.run.resume is None:
+        if parsed.definition.evaluation.evaluator == definition.SURROGATE:
+            return _cli(arguments, _SURROGATE_DEFAULTS)
         return parsed
     if parsed.run.output is not None:
         raise UsageError(
@@ -214,6 +230,14 @@ def _conduct(run: _Run, console: Console, interrupts: Interrupts) -> None:
     if num_done >= num_children:
         console.print(f"All {num_done} children are there; --children N asks for more.")
         return
+    if isinstance(run.parts.evaluator, PredictChildren):
+        with (
+            _session(run) as session,
+            _watched(run, session, console),
+            interrupts.deferred(),
+        ):
+            in_process.run(session, run.parts.evaluator, check=interrupts.check)
+        return
     from nas import tune  # here, because Ray takes seconds to import
 
     # Ray forks as it starts, which it must do before JAX starts its threads.
@@ -290,9 +314,8 @@ def _announce(run: _Run, console: Console) -> None:
         ),
         (
             "Reward",
-            f"{options.reward.reward}, target {format_flops(search.target_flops)} "
-            f"multiply-adds; {search.controller} learns from every "
-            f"{search.rewards_per_update} rewards",
+            f"{definition.describe_reward(options)}; {search.controller} learns from "
+            f"every {search.rewards_per_update} rewards",
         ),
         ("Run folder", str(run.folder.path)),
     ]

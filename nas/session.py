@@ -24,7 +24,8 @@ from search_space.spec import ArchSpec
 from trainers.measurement import Infeasible, Measurement
 
 Reward = Callable[[float, float], float]
-"""(accuracy, num_macs) -> reward, higher is better."""
+"""(accuracy, objective) -> reward, higher is better. By default the objective is the
+number of multiply-adds."""
 
 # A journal's line keeps this many points of a loss curve.
 _CURVE_POINTS = 32
@@ -184,6 +185,7 @@ class Session:
                 worker=worker,
                 infeasible=_printable(outcome.reason),
             )
+        objective = num_macs if outcome.objective is None else outcome.objective
         return journal.Trained(
             index=job.index,
             asked=self._asked,
@@ -192,7 +194,7 @@ class Session:
             num_params=num_params,
             finished=time.time(),
             worker=worker,
-            reward=self._reward(outcome.accuracy, num_macs),
+            reward=self._reward(outcome.accuracy, objective),
             accuracy=outcome.accuracy,
             losses=_thinned(outcome.losses),
             num_steps=len(outcome.losses),
@@ -202,6 +204,7 @@ class Session:
                 train=outcome.train_seconds,
                 eval=outcome.eval_seconds,
             ),
+            objective=outcome.objective,
         )
 
 
@@ -223,6 +226,9 @@ def _refuse_nonsense(measurement: Measurement) -> Measurement | Infeasible:
     for name, amount in amounts.items():
         if not (math.isfinite(amount) and amount >= 0.0):
             return Infeasible(f"{name} must be finite and not negative, got {amount}")
+    objective = measurement.objective
+    if objective is not None and not 0.0 < objective < math.inf:
+        return Infeasible(f"objective must be finite and positive, got {objective}")
     if not all(math.isfinite(loss) for loss in measurement.losses):
         return Infeasible("a training loss was not finite")
     return measurement

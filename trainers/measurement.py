@@ -11,6 +11,8 @@ class Measurement:
     `losses` are training losses, one a step. `images_per_second` counts training
     images over `train_seconds`, which excludes `compile_seconds`. `num_macs` is of
     the network as trained (at the proxy resolution), `num_params` likewise.
+    `objective` is what the reward weighs, where that is not multiply-adds: images a
+    second or milliseconds.
     """
 
     accuracy: float
@@ -21,6 +23,7 @@ class Measurement:
     eval_seconds: float
     num_params: int
     num_macs: int
+    objective: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
