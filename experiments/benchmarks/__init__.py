@@ -1,0 +1,1 @@
+"""Comparisons with what a user would otherwise use, measured in one run."""
