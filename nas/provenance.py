@@ -45,8 +45,8 @@ def write_config(
             "seed": seed,
             "started": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
             "versions": versions(),
-            "git_commit": _git_commit(),
-            "hardware": _hardware(),
+            "git_commit": git_commit(),
+            "hardware": hardware(),
         }
     )
     text = json.dumps({"version": 1, "starts": starts}, indent=2)
@@ -66,7 +66,8 @@ def _earlier_starts(path: Path) -> list[Any]:
     return record["starts"]
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
+    """Returns what the machine is."""
     return {
         "host": platform.node(),
         "platform": platform.platform(),
@@ -76,8 +77,8 @@ def _hardware() -> dict[str, Any]:
     }
 
 
-def _git_commit() -> str | None:
-    """The commit of the checkout that this file is in; None outside of one."""
+def git_commit() -> str | None:
+    """Returns the commit of the checkout that this file is in; None outside of one."""
     try:
         answer = subprocess.run(
             ["git", "rev-parse", "HEAD"],

@@ -88,12 +88,16 @@ class _Layout:
     tree: Any  # a PyTreeDef
     shapes: tuple[tuple[int, ...], ...]
 
-    def join(self, module: Any) -> tuple[np.ndarray, ...]:
-        """Returns the leaves of `module`, the vectors among them as a last one."""
+    def join(self, module: Any) -> Leaves:
+        """Returns the leaves of `module`, the vectors among them as a last one.
+
+        New arrays, because training steps overwrite them in place.
+        """
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(module)]
         vectors = [leaf for leaf in leaves if leaf.ndim == 1]
         joined = (np.concatenate(vectors),) if vectors else ()
-        return (*(leaf for leaf in leaves if leaf.ndim != 1), *joined)
+        others = (leaf for leaf in leaves if leaf.ndim != 1)
+        return tuple(jnp.array(leaf, copy=True) for leaf in (*others, *joined))
 
     def split(self, arrays: Leaves) -> Any:
         """Returns what `join` was given."""
@@ -112,7 +116,7 @@ def _layout(module: Any) -> _Layout:
 
 
 @dataclasses.dataclass(frozen=True)
-class _UnitDef:
+class UnitDef:
     """A unit without its arrays; equal for units of equal hyperparameters."""
 
     graphdef: nnx.GraphDef
@@ -127,6 +131,7 @@ class _UnitDef:
         shortcut: Array | None,
         mode: Mode,
     ) -> tuple[Array, Leaves]:
+        """Returns the unit's maps, and its batch statistics afterwards."""
         unit = nnx.merge(
             self.graphdef,
             self.params.split(params),
@@ -189,14 +194,14 @@ class _BlockPlan:
 class Network:
     """The static part of a network: units and wiring."""
 
-    units: tuple[_UnitDef, ...]
+    units: tuple[UnitDef, ...]
     blocks: tuple[_BlockPlan, ...]
     dtype: str
 
 
 def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
     """Returns the network's static part and its initial training state."""
-    defs: list[_UnitDef] = []
+    defs: list[UnitDef] = []
     states: list[UnitState] = []
     rule = optim.chain(recipe.optimizer)
 
@@ -213,18 +218,16 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
     def add(unit: nnx.Module) -> int:
         graphdef, *modules = nnx.split(unit, nnx.Param, nnx.BatchStat)
         layouts = [_layout(module) for module in modules]
-        defs.append(_UnitDef(graphdef, *layouts))
-        params, stats = (
-            layout.join(module) for layout, module in zip(layouts, modules, strict=True)
-        )
+        defs.append(UnitDef(graphdef, *layouts))
+        params, stats = map(_Layout.join, layouts, modules)
         trained = Trained(
             params=params,
-            optimizer=initial(params),
-            ema=(params, stats) if recipe.ema else None,
+            optimizer=jax.device_put(initial(params)),
+            ema=(layouts[0].join(modules[0]), layouts[1].join(modules[1]))
+            if recipe.ema
+            else None,
         )
-        # Copied, because steps overwrite these arrays in place.
-        state = UnitState(trained=trained, stats=stats)
-        states.append(jax.tree.map(lambda a: jnp.array(a, copy=True), state))
+        states.append(UnitState(trained=trained, stats=stats))
         return len(defs) - 1
 
     blocks = tuple(
@@ -239,7 +242,7 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Executables:
+class Executables:
     """The jitted functions of one unit."""
 
     forward: Callable[..., Any]
@@ -248,7 +251,8 @@ class _Executables:
 
 
 @lru_cache(maxsize=_MAX_UNITS)
-def _executables(unit: _UnitDef, recipe: Recipe, *, is_first: bool) -> _Executables:
+def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
+    """Returns the functions of a unit, which compile when they are first called."""
     rule = optim.chain(recipe.optimizer)
     jit = partial(jax.jit, compiler_options=compilation.options())
 
@@ -284,7 +288,7 @@ def _executables(unit: _UnitDef, recipe: Recipe, *, is_first: bool) -> _Executab
         )
         return loss, grad_x, _update(rule, grads, trained, stats, inputs)
 
-    return _Executables(forward, backward, classify)
+    return Executables(forward, backward, classify)
 
 
 def _loss(
@@ -320,10 +324,15 @@ def _update(
 class ChainedStep:
     """Training steps and evaluation of one network, unit by unit."""
 
-    def __init__(self, network: Network, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        executables: Callable[..., Executables] = compiled,
+    ) -> None:
         self._network = network
         self._run = [
-            _executables(unit, recipe, is_first=i == 0)
+            executables(unit, recipe, is_first=i == 0)
             for i, unit in enumerate(network.units)
         ]
         self._train = jnp.asarray(True)  # noqa: FBT003
