@@ -5,8 +5,9 @@
 
 Reward: predicted ImageNet top-1 in points * (multiply-adds / 400M)^-0.07; no network is
 evaluated twice. The table has the best reward so far, mean and standard deviation over
-the seeds. With noise each evaluation has N(0, noise) added, and at each mark the 15
-networks that look best are measured five times more; the winner's exact reward counts.
+the seeds, and a page beside the results has the curves. With noise each evaluation has
+N(0, noise) added, and at each mark the 15 networks that look best are measured five
+times more; the winner's exact reward counts.
 
 Every finished (method, seed) is kept in experiments/results, with the commit and the
 command that made it; run again, only what is missing is run. Peers that are not
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import tyro
 
 import controller
@@ -33,6 +35,8 @@ from nas.loop import optimize
 
 RESULTS = Path(__file__).parents[1] / "results"
 MARKS = (100, 250, 500, 1000)
+# The curves have a point for so many children each.
+_EVERY = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +117,9 @@ def run(method: str, seed: int, noise: float) -> dict[str, Any]:
             round(imagenet_task.chosen(observed[:n], exact[:n], noise, seed), 4)
             for n in MARKS
         ],
-        "best_so_far": np.maximum.accumulate(exact).round(3).tolist(),
+        "best_so_far": np.maximum.accumulate(exact)[_EVERY - 1 :: _EVERY]
+        .round(3)
+        .tolist(),
     }
 
 
@@ -166,6 +172,29 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _curves(rows: Mapping[str, Mapping[str, Any]]) -> go.Figure:
+    """Best exact reward so far: means over the seeds, and a standard deviation."""
+    figure = go.Figure(layout={"template": "plotly_white", "height": 520})
+    for name, seeds in rows.items():
+        curves = np.array([row["best_so_far"] for row in seeds.values()])
+        mean, spread = curves.mean(axis=0), curves.std(axis=0)
+        children = _EVERY * np.arange(1, len(mean) + 1)
+        figure.add_scatter(
+            x=np.concatenate([children, children[::-1]]),
+            y=np.concatenate([mean + spread, (mean - spread)[::-1]]),
+            fill="toself",
+            opacity=0.2,
+            line={"width": 0},
+            legendgroup=name,
+            showlegend=False,
+            hoverinfo="skip",
+        )
+        figure.add_scatter(x=children, y=mean, name=name, legendgroup=name)
+    figure.update_xaxes(title="children", type="log")
+    figure.update_yaxes(title="best reward so far")
+    return figure
+
+
 def _commit() -> str:
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
@@ -202,7 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 path.write_text(json.dumps(document) + "\n")
         print(_table({name: rows[name]}).splitlines()[-1], flush=True)
     print(_table(rows))
-    print(path)
+    _curves(rows).write_html(path.with_suffix(".html"))
+    print(f"{path}, {path.with_suffix('.html').name}")
     return 0
 
 

@@ -12,6 +12,10 @@ each split a share of the decisions. For the accuracy the models of the ten fold
 are kept, their mean is the prediction and their spread an uncertainty. Speeds are
 fitted as logarithms, because a layer more costs a share of the time; there the one
 model kept is fitted to all networks.
+
+For the accuracy the logarithm is of what is missing to 70 %. Fitted to the accuracy
+itself, with 800 trees and six of the folds, the 15 held-out networks with the best
+predicted rewards were 0.15 points worse than predicted; this way 0.01.
 """
 
 import concurrent.futures
