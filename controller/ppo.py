@@ -6,6 +6,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -34,6 +35,10 @@ _MAX_RESULTS = 1024
 _MAX_FITTED = 300
 # Fewer results than this say nothing about other sequences.
 _MIN_FITTED = 10
+# Its setting is looked at when there are so many times more results, and then climbs
+# at most so many steps.
+_GROWTH = 1.1
+_MAX_STEPS = 3
 # Among how many samples of the policy, and how many neighbours of how many of the
 # best results, the predictor chooses.
 _NUM_SAMPLES = 64
@@ -146,16 +151,24 @@ class PPO:
     def tell(self, state: PPOState, tokens: ArrayLike, rewards: ArrayLike) -> PPOState:
         """See `Controller.tell`."""
         known, values = check_told(tokens, rewards, self.num_choices)
+        before = int(state.results.size)
         size = _CHUNK - self.replay
         for start in range(0, len(values), size):
             chunk = slice(start, start + size)
             state = self._learn(state, known[chunk], values[chunk])
-        if self.screen and state.results.size >= _MIN_FITTED:
-            setting = predictor.climb(
-                *self._fitted(state), self.num_choices, _setting(state)
-            )
-            state = state._replace(setting=np.array(setting))
+        if self.screen and _grown(before, int(state.results.size)):
+            state = state._replace(setting=np.array(self._climbed(state)))
         return state
+
+    def _climbed(self, state: PPOState) -> predictor.Setting:
+        """Returns the predictor's setting, a few steps likelier than it was."""
+        fitted, setting = self._fitted(state), _setting(state)
+        for _ in range(_MAX_STEPS):
+            found = predictor.climb(*fitted, self.num_choices, setting)
+            if found == setting:
+                break
+            setting = found
+        return setting
 
     def _learn(self, state: PPOState, tokens: _Tokens, rewards: _Floats) -> PPOState:
         """One update on at most `_CHUNK - replay` results."""
@@ -282,6 +295,17 @@ def _best_others(
             taken.add(row)
             best.append(index)
     return known[best], rewards[best]
+
+
+def _grown(before: int, after: int) -> bool:
+    """Whether there are a tenth more results than at the last such time, and enough.
+
+    Each decides about the predictor's setting anew, which takes seven fits a step.
+    """
+    if after < _MIN_FITTED or before == after:
+        return False
+    levels = [math.log(max(size, 1), _GROWTH) for size in (before, after)]
+    return before < _MIN_FITTED or math.floor(levels[0]) < math.floor(levels[1])
 
 
 def _setting(state: PPOState) -> predictor.Setting:

@@ -8,8 +8,8 @@ and `scale * noise` more for a result with itself: a linear model of the tokens 
 an exponential kernel over Hamming distance, the simplest kernels that see main
 effects and interactions of unordered choices (Rasmussen and Williams, "Gaussian
 Processes for Machine Learning", sections 2.1 and 4.4). `linear`, `rate` and `noise`
-lie on a grid and climb its marginal likelihood, by at most one step for each batch
-of results; `scale` is at its maximum of the likelihood for each of them.
+lie on a grid and climb its marginal likelihood; `scale` is at its maximum of the
+likelihood for each of them.
 
 NumPy and SciPy, not JAX: the number of results grows, and nothing has to compile.
 """

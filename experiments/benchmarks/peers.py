@@ -72,11 +72,11 @@ def _pyglove_evolution(population: int, tournament: int) -> Peer:
         algorithm = pg.evolution.regularized_evolution(
             population_size=population, tournament_size=tournament, seed=seed
         )
-        for example, feedback in pg.sample(space, algorithm):
-            found: Any = example
-            feedback(memory(tuple(found[f"d{d}"] for d in range(len(num_choices)))))
-            if memory.done:
-                return
+        # Not pg.sample, which builds each example anew, symbol by symbol.
+        algorithm.setup(pg.dna_spec(space))
+        while not memory.done:
+            dna: Any = algorithm.propose()
+            algorithm.feedback(dna, memory(tuple(dna.to_numbers())))
 
     return Peer(package="pyglove", run=run)
 
