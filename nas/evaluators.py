@@ -105,6 +105,36 @@ class PredictChildren:
         return evaluate
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainInProportion:
+    """Trains each network at a resolution in proportion to its own.
+
+    `children` says how, and at which resolution a network of `resolution` pixels is
+    trained. A search trains all its children at one resolution, because they are all
+    meant for the same; scaled networks are not.
+    """
+
+    children: TrainChildren
+    resolution: int
+
+    def config(self, spec: ArchSpec) -> ChildConfig:
+        """Returns the budget for `spec`."""
+        config = self.children.config
+        resolution = round(config.resolution * spec.resolution / self.resolution)
+        return dataclasses.replace(config, resolution=max(1, resolution))
+
+    def prepare(self) -> Evaluate:
+        """Loads the data; training compiles as it goes, and keeps what it compiled."""
+        dataset = self.children.load()
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+            return child.evaluate(
+                spec, dataset=dataset, config=self.config(spec), seed=seed
+            )
+
+        return evaluate
+
+
 def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
     """Returns the evaluator that `run` names, and what it measures, in one line.
 

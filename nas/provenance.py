@@ -45,7 +45,7 @@ def write_config(
             "seed": seed,
             "started": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
             "versions": versions(),
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
             "hardware": _hardware(),
         }
     )
@@ -76,8 +76,8 @@ def _hardware() -> dict[str, Any]:
     }
 
 
-def _git_commit() -> str | None:
-    """The commit of the checkout that this file is in; None outside of one."""
+def git_commit() -> str | None:
+    """Returns the commit of the checkout that this file is in; None outside of one."""
     try:
         answer = subprocess.run(
             ["git", "rev-parse", "HEAD"],
