@@ -135,6 +135,40 @@ class TrainInProportion:
         return evaluate
 
 
+def train_in_proportion(
+    base: ArchSpec, options: EvaluationOptions, config: ChildConfig, seed: int
+) -> tuple[TrainInProportion, str]:
+    """Returns what trains `base` and networks scaled from it, and its data set.
+
+    Args:
+      base: trained at the resolution that `config` names, the others in proportion.
+      options: the data set.
+      config: budget and recipe.
+      seed: of the validation split.
+
+    Raises:
+      ValueError: if `options` name an evaluator that cannot judge scaled networks,
+        the data set cannot be had, or `base` does not fit its resolution. One line.
+    """
+    if options.evaluator == SURROGATE:
+        raise ValueError(
+            f"--evaluator {SURROGATE} predicts networks of one space at its own widths"
+            " and resolution, and no scaled network is among them; drop the flag: "
+            "scaled networks are trained"
+        )
+    children = TrainChildren(options=options, config=config, seed=seed)
+    dataset = children.load()
+    try:
+        child.as_trained(base, dataset, config)
+    except ValidationError as error:
+        raise ValueError(
+            f"--resolution {config.resolution} does not suit {base.name}: "
+            f"{explain(error)}"
+        ) from None
+    evaluator = TrainInProportion(children=children, resolution=base.resolution)
+    return evaluator, dataset.description
+
+
 def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
     """Returns the evaluator that `run` names, and what it measures, in one line.
 

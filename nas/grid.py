@@ -10,18 +10,13 @@ import dataclasses
 import statistics
 from typing import Any
 
-from pydantic import ValidationError
-
 from nas import family, journal, reward
-from nas.evaluators import TrainChildren, TrainInProportion
 from nas.family import Family
 from nas.lineup import Lineup, Result
 from nas.scaling_definition import FamilyDefinition
 from nas.session import Reward
 from search_space import compound, cost
 from search_space.compound import Coefficients
-from search_space.spec import explain
-from trainers import child
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,30 +83,3 @@ def plan(definition: FamilyDefinition) -> Grid:
         lineup=Lineup(networks=(base, *networks), repeats=options.repeats),
         target=round(compound.GROWTH * cost.num_macs(base)),
     )
-
-
-def build_evaluator(definition: FamilyDefinition) -> tuple[TrainInProportion, str]:
-    """Returns what trains the points, and its data set in one line.
-
-    Raises:
-      ValueError: if the data set cannot be had, or the baseline does not fit the
-        resolution that it is trained at. One line.
-    """
-    base = definition.base
-    evaluator = TrainInProportion(
-        children=TrainChildren(
-            options=definition.evaluation,
-            config=definition.child,
-            seed=definition.coefficients.seed,
-        ),
-        resolution=base.resolution,
-    )
-    dataset = evaluator.children.load()
-    try:
-        child.as_trained(base, dataset, definition.child)
-    except ValidationError as error:
-        raise ValueError(
-            f"--resolution {definition.child.resolution} does not suit {base.name}: "
-            f"{explain(error)}"
-        ) from None
-    return evaluator, dataset.description

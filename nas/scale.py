@@ -22,6 +22,7 @@ from nas import (
     command_line,
     definition,
     driver,
+    evaluators,
     family,
     family_page,
     grid,
@@ -227,9 +228,12 @@ def _undertake(
     # The accelerators are for the workers.
     jax.config.update("jax_platforms", "cpu")
     driver.check_workers(parsed.workers)
-    evaluator, dataset = grid.build_evaluator(searched.definition)
-    record = definition.to_json(searched.definition)
-    lineup, seed = searched.lineup, searched.definition.coefficients.seed
+    asked = searched.definition
+    seed = asked.coefficients.seed
+    evaluator, dataset = evaluators.train_in_proportion(
+        asked.base, asked.evaluation, asked.child, seed
+    )
+    record, lineup = definition.to_json(asked), searched.lineup
     if parsed.run.resume is None:
         folder = run_folder.create(parsed.run.output)
         stack.enter_context(folder.locked())

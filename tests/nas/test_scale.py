@@ -122,6 +122,8 @@ def test_the_largest_member_within_targets(tmp_path, targets):
          "unknown data set"),
         (["efficientnet-b0", "--search-coefficients", "--phi", "30"],
          "phi 30 makes no network"),
+        (["efficientnet-b0", "--search-coefficients", "--evaluator",
+          "imagenet-surrogate"], "no scaled network is among them"),
         (["efficientnet-b0", "--steps", "0"], "steps must be at least 1"),
         (["--resume", "nowhere"], "nowhere"),
         (["efficientnet-b0", "--resume", "nowhere"], "drop efficientnet-b0"),
