@@ -8,12 +8,13 @@ search is resumed.
 import dataclasses
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from nas import reward
+from nas.command_line import UsageError
 from nas.quantity import format_flops, parse_flops
 from nas.session import Reward
 from search_space import spaces
@@ -25,16 +26,10 @@ _NAME = tyro.conf.arg(metavar="NAME")
 _COUNT = tyro.conf.arg(metavar="N")
 _NUMBER = tyro.conf.arg(metavar="X")
 
+_T = TypeVar("_T")
 
 FLOPS = "flops"
 SURROGATE = "imagenet-surrogate"
-
-
-class UsageError(Exception):
-    """A flag whose value cannot be used. One line: rule, value and remedy.
-
-    Not a ValueError, which the command line's parser would print in a box.
-    """
 
 
 def _parse_target(arguments: list[str]) -> int:
@@ -136,22 +131,28 @@ class Definition:
     child: ChildConfig = dataclasses.field(default_factory=ChildConfig)
 
 
-_DEFINITION = TypeAdapter(Definition)
-
-
-def to_json(definition: Definition) -> dict[str, JsonValue]:
-    """Returns the JSON object for `definition`; `from_json` is its inverse."""
-    return _DEFINITION.dump_python(definition, mode="json")
+def to_json(definition: Any) -> dict[str, JsonValue]:
+    """Returns the JSON object for a definition; `read` is its inverse."""
+    return TypeAdapter(type(definition)).dump_python(definition, mode="json")
 
 
 def from_json(record: dict[str, JsonValue]) -> Definition:
-    """Returns the definition in a journal's header.
+    """Returns the search's definition in a journal's header.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    return read(record, Definition)
+
+
+def read(record: dict[str, JsonValue], kind: type[_T]) -> _T:
+    """Returns the definition of that kind in a journal's header.
 
     Raises:
       ValueError: if a field is unknown or of the wrong type. One line.
     """
     try:
-        return _DEFINITION.validate_json(
+        return TypeAdapter(kind).validate_json(
             json.dumps(record), strict=True, extra="forbid"
         )
     except ValidationError as error:
@@ -164,10 +165,13 @@ def from_json(record: dict[str, JsonValue]) -> Definition:
         ) from None
 
 
-def differences(old: Definition, new: Definition) -> list[str]:
-    """Returns the flags whose values differ, each with both of them."""
+def differences(old: _T, new: _T) -> list[str]:
+    """Returns the flags whose values differ, each with both of them.
+
+    The fields of a definition are groups of flags: dataclasses too.
+    """
     found = []
-    for group in dataclasses.fields(Definition):
+    for group in dataclasses.fields(old):  # pyright: ignore[reportArgumentType]
         before, after = getattr(old, group.name), getattr(new, group.name)
         for field in dataclasses.fields(group.type):  # pyright: ignore[reportArgumentType]
             was, now = getattr(before, field.name), getattr(after, field.name)

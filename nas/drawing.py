@@ -1,12 +1,16 @@
 """Pictures of a search and of an architecture, made with plotly."""
 
+import math
+import statistics
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
 from nas import journal, results
+from nas.lineup import Result
 from nas.quantity import format_flops
 from search_space import layers
+from search_space.compound import Coefficients
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
@@ -101,6 +105,48 @@ def rewards(children: Sequence[journal.Trained]) -> go.Figure:
     figure.update_xaxes(title="children measured")
     figure.update_yaxes(title="reward")
     return figure
+
+
+def grid(points: Sequence[Coefficients], found: Sequence[Result]) -> go.Figure:
+    """Mean accuracy at each point, placed by how it shares out the multiply-adds.
+
+    alpha * beta^2 * gamma^2 is near 2, so the logarithms of the three factors are
+    shares of a whole.
+    """
+    measured = [(p, r) for p, r in zip(points, found, strict=True) if r.accuracies]
+    means = [statistics.fmean(result.accuracies) for _, result in measured]
+    shares = [_shares(point) for point, _ in measured]
+    figure = go.Figure(layout=_LAYOUT | {"height": 520})
+    figure.add_scatterternary(
+        a=[depth for depth, _, _ in shares],
+        b=[width for _, width, _ in shares],
+        c=[resolution for _, _, resolution in shares],
+        text=[
+            f"{p}<br>accuracy {m:.2%}"
+            for (p, _), m in zip(measured, means, strict=True)
+        ],
+        mode="markers",
+        marker={
+            "color": means,
+            "colorscale": "Viridis",
+            "colorbar": {"title": "accuracy", "tickformat": ".1%"},
+            "size": 14,
+        },
+        hovertemplate="%{text}<extra></extra>",
+    )
+    figure.update_ternaries(
+        aaxis_title="depth", baxis_title="width", caxis_title="resolution"
+    )
+    return figure
+
+
+def _shares(point: Coefficients) -> tuple[float, float, float]:
+    whole = math.log(point.growth)
+    return (
+        math.log(point.alpha) / whole,
+        2 * math.log(point.beta) / whole,
+        2 * math.log(point.gamma) / whole,
+    )
 
 
 def architecture(spec: ArchSpec) -> go.Figure:

@@ -105,6 +105,70 @@ class PredictChildren:
         return evaluate
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainInProportion:
+    """Trains each network at a resolution in proportion to its own.
+
+    `children` says how, and at which resolution a network of `resolution` pixels is
+    trained. A search trains all its children at one resolution, because they are all
+    meant for the same; scaled networks are not.
+    """
+
+    children: TrainChildren
+    resolution: int
+
+    def config(self, spec: ArchSpec) -> ChildConfig:
+        """Returns the budget for `spec`."""
+        config = self.children.config
+        resolution = round(config.resolution * spec.resolution / self.resolution)
+        return dataclasses.replace(config, resolution=max(1, resolution))
+
+    def prepare(self) -> Evaluate:
+        """Loads the data; training compiles as it goes, and keeps what it compiled."""
+        dataset = self.children.load()
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+            return child.evaluate(
+                spec, dataset=dataset, config=self.config(spec), seed=seed
+            )
+
+        return evaluate
+
+
+def train_in_proportion(
+    base: ArchSpec, options: EvaluationOptions, config: ChildConfig, seed: int
+) -> tuple[TrainInProportion, str]:
+    """Returns what trains `base` and networks scaled from it, and its data set.
+
+    Args:
+      base: trained at the resolution that `config` names, the others in proportion.
+      options: the data set.
+      config: budget and recipe.
+      seed: of the validation split.
+
+    Raises:
+      ValueError: if `options` name an evaluator that cannot judge scaled networks,
+        the data set cannot be had, or `base` does not fit its resolution. One line.
+    """
+    if options.evaluator == SURROGATE:
+        raise ValueError(
+            f"--evaluator {SURROGATE} predicts networks of one space at its own widths"
+            " and resolution, and no scaled network is among them; drop the flag: "
+            "scaled networks are trained"
+        )
+    children = TrainChildren(options=options, config=config, seed=seed)
+    dataset = children.load()
+    try:
+        child.as_trained(base, dataset, config)
+    except ValidationError as error:
+        raise ValueError(
+            f"--resolution {config.resolution} does not suit {base.name}: "
+            f"{explain(error)}"
+        ) from None
+    evaluator = TrainInProportion(children=children, resolution=base.resolution)
+    return evaluator, dataset.description
+
+
 def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
     """Returns the evaluator that `run` names, and what it measures, in one line.
 

@@ -1,10 +1,15 @@
-"""Multiply-add counts as people write them: `400M`, `0.4B`, `4e8`."""
+"""Multiply-adds and bytes as people write them: `400M`, `0.4B`, `4e8`; `2GB`."""
 
 import re
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?([KMGBT]?)", re.ASCII)
 _LARGEST = 10**18
+
+_PREFIXES = "KMGT"
+_BYTES_PATTERN = re.compile(
+    r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?\s*(?:([KMGT])(I?)B|B)?", re.ASCII
+)
 
 
 def parse_flops(text: str) -> int:
@@ -45,3 +50,44 @@ def format_flops(num_macs: float) -> str:
         if num_macs >= 0.9995 * scale:
             return f"{num_macs / scale:.3g}{unit}"
     return f"{num_macs:.0f}"
+
+
+def parse_bytes(text: str) -> int:
+    """Returns the number of bytes that `text` stands for; KB is 1000, KiB 1024.
+
+    >>> parse_bytes("2GB"), parse_bytes("512 MiB"), parse_bytes("1.5e9")
+    (2000000000, 536870912, 1500000000)
+
+    Raises:
+      ValueError: if it is not a positive number with an optional unit.
+    """
+    match = _BYTES_PATTERN.fullmatch(text.strip().upper().replace("_", ""))
+    if match is None:
+        raise ValueError(
+            "memory must be a number of bytes with an optional unit KB, MB, GB, TB, "
+            f"KiB, MiB, GiB or TiB, got {text[:40]!r}; write 2GB, 512MiB or 2e9"
+        )
+    digits, exponent, prefix, binary = match.groups()
+    if len(digits) > 40:  # noqa: PLR2004  (keeps float() cheap and finite)
+        raise ValueError(f"memory must have at most 40 digits, got {len(digits)}")
+    base = 1024 if binary else 1000
+    scale = base ** (_PREFIXES.index(prefix) + 1) if prefix else 1
+    value = round(float(digits) * 10.0 ** int(exponent or 0) * scale)
+    if not 1 <= value <= _LARGEST:
+        raise ValueError(
+            f"memory must be between 1 and 1e18 bytes, got {text[:40]!r}; write 2GB"
+        )
+    return value
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Returns `num_bytes` in three digits and a decimal unit.
+
+    >>> format_bytes(2e9), format_bytes(21_154_192), format_bytes(12)
+    ('2 GB', '21.2 MB', '12 B')
+    """
+    for power in range(len(_PREFIXES), 0, -1):
+        # 999.5 of a unit would print as 1e+03: it belongs to the next one.
+        if num_bytes >= 0.9995 * 1000**power:
+            return f"{num_bytes / 1000**power:.3g} {_PREFIXES[power - 1]}B"
+    return f"{num_bytes:.0f} B"

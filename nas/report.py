@@ -2,44 +2,39 @@
 
     python -m nas.report runs/20250101-120000
 
-makes report.html, best.json and pareto.json in the run's folder: what a search does
-at its end, for one that was killed or is still running.
+makes report.html, best.json and pareto.json in the run's folder, or family.html and
+the family's files where `nas.scale` searched for coefficients: what a search does at
+its end, for one that was killed or is still running.
 """
 
 import dataclasses
 import datetime
-import html
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import plotly.graph_objects as go
-import plotly.io
 import tyro
 
-from nas import definition, drawing, journal, results, run_folder
+from nas import (
+    definition,
+    drawing,
+    family_page,
+    grid,
+    journal,
+    page,
+    results,
+    run_folder,
+)
 from nas.display import format_seconds
 from nas.quantity import format_flops
 from nas.run_folder import RunFolder
+from nas.scaling_definition import FamilyDefinition
 from search_space.space import SearchSpace
 
 # A table of 8,000 children helps nobody, and the journal has them all.
 _MAX_ROWS = 50
-
-_LEGEND = (
-    "A bar is a layer, as high as it has channels; pale: channels inside the block. "
-    "Blue: 3x3 kernels, orange: 5x5, green: 7x7. Hatched: squeeze-and-excitation."
-)
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem;
-       padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-td, th { padding: .2rem .8rem; text-align: left; border-bottom: 1px solid #ddd;
-         vertical-align: top; }
-.wide { overflow-x: auto; }
-"""
 
 
 def render(
@@ -50,7 +45,7 @@ def render(
     best = results.best(trained)
     body = [
         "<h1>Architecture search</h1>",
-        _table(("", ""), _summary(contents, run, best)),
+        page.table(("", ""), _summary(contents, run, best)),
     ]
     if best is not None:
         spec = space.decode(best.tokens)
@@ -60,20 +55,20 @@ def render(
         ]
         body += [
             "<h2>Accuracy and multiply-adds</h2>",
-            _figure(_tradeoff(trained, run)),
+            page.figure(_tradeoff(trained, run)),
             "<h2>Reward</h2>",
-            _figure(drawing.rewards(trained)),
+            page.figure(drawing.rewards(trained)),
             f"<h2>The best architecture: child {best.index}</h2>",
-            f"<p>{_LEGEND}</p>",
-            _figure(drawing.architecture(spec)),
-            _table(("stage", "layers"), stages),
+            f"<p>{page.ARCHITECTURE_LEGEND}</p>",
+            page.figure(drawing.architecture(spec)),
+            page.table(("stage", "layers"), stages),
             "<h2>The best children</h2>",
-            _table(_COLUMNS, _rows(trained)),
+            page.table(_COLUMNS, _rows(trained)),
         ]
     if contents.failed:
         body += [
             "<h2>Infeasible children</h2>",
-            _table(
+            page.table(
                 ("child", "multiply-adds", "reason"),
                 [
                     (str(child.index), format_flops(child.num_macs), child.infeasible)
@@ -81,15 +76,7 @@ def render(
                 ],
             ),
         ]
-    script = plotly.offline.get_plotlyjs() if best is not None else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Architecture search</title><style>{_STYLE}</style>"
-        f"<script>{script}</script></head><body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    return page.document("Architecture search", body, figures=best is not None)
 
 
 def write(
@@ -185,27 +172,6 @@ def _summary(
     return rows
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose every cell is escaped: a journal may come from anywhere."""
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        shown = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-        return f"<tr>{shown}</tr>"
-
-    head = line(columns, "th") if any(columns) else ""
-    lines = "\n".join(line(row, "td") for row in rows)
-    return f'<div class="wide"><table>{head}\n{lines}</table></div>'
-
-
-def _figure(figure: go.Figure) -> str:
-    return plotly.io.to_html(
-        figure,
-        include_plotlyjs=False,
-        full_html=False,
-        config={"displaylogo": False, "responsive": True},
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Write report.html, best.json and pareto.json again from a run's journal."""
@@ -222,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         folder = run_folder.open_existing(parsed.run)
         contents = journal.read(folder.journal)
+        if grid.is_grid(contents.header.definition):
+            return _write_family(folder, contents)
         run = definition.from_json(contents.header.definition)
         if ":" in run.search.space and not parsed.load_space:
             raise ValueError(
@@ -235,6 +203,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results.write(folder, contents, space)
     write(folder, contents, run, space)
     sys.stdout.write(f"{folder.report}\n")
+    return 0
+
+
+def _write_family(folder: RunFolder, contents: journal.Contents) -> int:
+    searched = grid.plan(definition.read(contents.header.definition, FamilyDefinition))
+    if family_page.write_grid(folder, searched, contents) is None:
+        raise ValueError(
+            f"{folder.path} has no measured point to make a family of; go on with "
+            f"python -m nas.scale --resume {folder.path}"
+        )
+    sys.stdout.write(f"{folder.family_page}\n")
     return 0
 
 

@@ -47,6 +47,16 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def family(self) -> Path:
+        """The members of a family, with their costs."""
+        return self.path / "family.json"
+
+    @property
+    def family_page(self) -> Path:
+        """The family on one self-contained page."""
+        return self.path / "family.html"
+
+    @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files of the run as a whole."""
         return self.path / "tensorboard"

@@ -8,13 +8,9 @@ Pareto front and a report at its end.
 
 import contextlib
 import dataclasses
-import io
-import itertools
-import os
-import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,33 +19,26 @@ import tyro
 from rich.console import Console
 
 from nas import (
+    command_line,
     definition,
-    in_process,
+    driver,
     journal,
     plan,
     provenance,
     report,
-    resources,
     results,
     run_folder,
 )
-from nas.definition import (
-    Definition,
-    EvaluationOptions,
-    SearchOptions,
-    UsageError,
-)
-from nas.display import describe, display
-from nas.evaluators import EvaluationError, PredictChildren
+from nas.command_line import UsageError
+from nas.definition import Definition, EvaluationOptions, SearchOptions
+from nas.display import describe
+from nas.driver import Undertaking, line
 from nas.interrupts import Interrupted, Interrupts
 from nas.plan import Plan
-from nas.progress import Progress
-from nas.proposals import Proposals
-from nas.resources import ResourceError, WorkerOptions
+from nas.resources import WorkerOptions
 from nas.run_folder import RunFolder
-from nas.scalars import Scalars
-from nas.session import ReplayError, Session
 
+_PROGRAM = "nas.search"
 _EXAMPLES = """examples:
   python -m nas.search --target-flops 400M
       digits, the mbconv space, PPO; a folder under runs/
@@ -101,10 +90,10 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
       UsageError: if a value cannot be used, or contradicts the search to resume.
       ValueError: if the folder to resume is not one.
     """
-    parsed = _cli(arguments, Arguments())
+    parsed = _parse(arguments, Arguments())
     if parsed.run.resume is None:
         if parsed.definition.evaluation.evaluator == definition.SURROGATE:
-            return _cli(arguments, _SURROGATE_DEFAULTS)
+            return _parse(arguments, _SURROGATE_DEFAULTS)
         return parsed
     if parsed.run.output is not None:
         raise UsageError(
@@ -117,7 +106,7 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
     defaults = Arguments(
         run=RunOptions(children=contents.header.num_children), definition=recorded
     )
-    parsed = _cli(arguments, defaults)
+    parsed = _parse(arguments, defaults)
     if changed := definition.differences(recorded, parsed.definition):
         raise UsageError(
             f"a resumed search keeps the options it was started with, and "
@@ -126,33 +115,13 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
     return parsed
 
 
-def _cli(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
-    errors = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(errors):
-            return tyro.cli(
-                Arguments,
-                args=arguments,
-                default=defaults,
-                prog="python -m nas.search",
-                description=f"{Arguments.__doc__}\n\n{_EXAMPLES}",
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
-    except SystemExit:
-        if message := _value_error(errors.getvalue()):
-            raise UsageError(message) from None
-        sys.stderr.write(errors.getvalue())  # an unknown flag, with suggestions
-        raise
-
-
-def _value_error(box: str) -> str | None:
-    """The message in the box that tyro draws around a bad value; None if none."""
-    title, *lines = box.splitlines() or [""]
-    if "Value error" not in title:
-        return None
-    inside = [line.strip("│ ") for line in lines]
-    message = itertools.takewhile(lambda line: not line.startswith("─"), inside)
-    return " ".join(message).removeprefix("Error parsing definition.child: ")
+def _parse(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
+    return command_line.parse(
+        arguments,
+        defaults,
+        program=_PROGRAM,
+        description=f"{Arguments.__doc__}\n\n{_EXAMPLES}",
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,10 +146,7 @@ def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
     options = arguments.run
     if options.children < 1:
         raise ValueError(f"--children must be at least 1, got {options.children}")
-    allotment = resources.allot(arguments.workers)  # as far as can be said before Ray
-    if _on_this_machine() and set(allotment.ray_resources) == {"CPU"}:
-        available = {"CPU": float(resources.local_cores())}
-        resources.count_workers(arguments.workers, allotment, available)
+    driver.check_workers(arguments.workers)
     parts = plan.make(arguments.definition)
     if options.resume is None:
         folder = run_folder.create(options.output)
@@ -212,89 +178,6 @@ def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
     )
 
 
-def _on_this_machine() -> bool:
-    return os.environ.get("RAY_ADDRESS", "local") == "local"
-
-
-def _conduct(run: _Run, console: Console, interrupts: Interrupts) -> None:
-    """Searches until there are enough children.
-
-    Raises:
-      Interrupted: on Ctrl-C or SIGTERM; what is finished is in the journal.
-      EvaluationError: if no child can be evaluated at all.
-      ReplayError: if the journal does not fit this version of the controller.
-      ResourceError: if the cluster cannot hold the workers.
-      OSError: if the journal cannot be written.
-    """
-    num_children, num_done = run.arguments.run.children, len(run.contents.children)
-    if num_done >= num_children:
-        console.print(f"All {num_done} children are there; --children N asks for more.")
-        return
-    if isinstance(run.parts.evaluator, PredictChildren):
-        with (
-            _session(run) as session,
-            _watched(run, session, console),
-            interrupts.deferred(),
-        ):
-            in_process.run(session, run.parts.evaluator, check=interrupts.check)
-        return
-    from nas import tune  # here, because Ray takes seconds to import
-
-    # Ray forks as it starts, which it must do before JAX starts its threads.
-    with tune.cluster() as available:
-        interrupts.install()  # ray.init takes SIGTERM
-        workers = run.arguments.workers
-        allotment = resources.allot(workers, available)
-        num_workers = resources.count_workers(workers, allotment, available)
-        num_workers = min(num_workers, num_children - num_done)
-        _line(console, "Workers", f"{num_workers}, with {allotment} each")
-        with (
-            _session(run) as session,
-            _watched(run, session, console),
-            interrupts.deferred(),
-        ):
-            tune.run(
-                session,
-                run.parts.evaluator,
-                allotment=allotment,
-                num_workers=num_workers,
-                check=interrupts.check,
-            )
-
-
-@contextlib.contextmanager
-def _session(run: _Run) -> Iterator[Session]:
-    options, parts = run.arguments.definition.search, run.parts
-    with journal.Writer(run.folder.journal, run.contents) as writer:
-        yield Session(
-            space=parts.space,
-            proposals=Proposals(
-                parts.controller,
-                seed=options.seed,
-                batch_size=options.rewards_per_update,
-            ),
-            reward=parts.reward,
-            seed=options.seed,
-            num_children=run.arguments.run.children,
-            contents=run.contents,
-            writer=writer,
-        )
-
-
-@contextlib.contextmanager
-def _watched(run: _Run, session: Session, console: Console) -> Iterator[None]:
-    """Shows the session on the screen and logs it for TensorBoard."""
-    progress = Progress(
-        num_children=run.arguments.run.children, earlier=run.contents.children
-    )
-    session.watch(progress)  # first: the others read it
-    scalars = Scalars(run.folder.tensorboard, progress)
-    session.watch(scalars)
-    with contextlib.closing(scalars), display(console, progress) as screen:
-        session.watch(screen)
-        yield
-
-
 def _announce(run: _Run, console: Console) -> None:
     options, parts = run.arguments.definition, run.parts
     search = options.search
@@ -322,11 +205,7 @@ def _announce(run: _Run, console: Console) -> None:
     if run.contents.children:
         lines.append(("Resumed", f"with {len(run.contents.children)} children done"))
     for name, text in lines:
-        _line(console, name, text)
-
-
-def _line(console: Console, name: str, text: str) -> None:
-    console.print(f"{name:<11} {text}", markup=False, highlight=False)
+        line(console, name, text)
 
 
 def _conclude(run: _Run, console: Console) -> None:
@@ -340,13 +219,27 @@ def _conclude(run: _Run, console: Console) -> None:
     report.write(run.folder, contents, run.arguments.definition, run.parts.space)
     best = results.best(contents.trained)
     if best is None:
-        _line(
-            console, "Best", f"none was measured; {run.folder.report} has the reasons"
-        )
+        line(console, "Best", f"none was measured; {run.folder.report} has the reasons")
         return
-    _line(console, "Best", describe(best))
-    _line(
+    line(console, "Best", describe(best))
+    line(
         console, "Written", f"best.json, pareto.json, report.html in {run.folder.path}"
+    )
+
+
+def _undertaking(run: _Run) -> Undertaking:
+    options, parts = run.arguments.definition.search, run.parts
+    return Undertaking(
+        space=parts.space,
+        controller=parts.controller,
+        reward=parts.reward,
+        evaluator=parts.evaluator,
+        rewards_per_update=options.rewards_per_update,
+        seed=options.seed,
+        num_children=run.arguments.run.children,
+        workers=run.arguments.workers,
+        folder=run.folder,
+        contents=run.contents,
     )
 
 
@@ -365,36 +258,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 run = _prepare(parse(arguments), stack)
             except (UsageError, ValueError, OSError) as error:
-                return _complain(error, 2)
+                return command_line.complain(_PROGRAM, error, 2)
             _announce(run, console)
-            return _search(run, console, interrupts)
+            num_done = len(run.contents.children)
+            if num_done >= run.arguments.run.children:
+                console.print(
+                    f"All {num_done} children are there; --children N asks for more."
+                )
+            return driver.carry_out(
+                _undertaking(run),
+                console,
+                interrupts,
+                conclude=lambda: _conclude(run, console),
+                resume=_PROGRAM,
+            )
     except Interrupted as interrupt:
         return interrupt.exit_status
-
-
-def _search(run: _Run, console: Console, interrupts: Interrupts) -> int:
-    status = 0
-    try:
-        _conduct(run, console, interrupts)
-    except Interrupted as interrupt:
-        console.print("Interrupted: writing what was found; once more to quit at once.")
-        status = interrupt.exit_status
-    except (EvaluationError, ReplayError, ResourceError, OSError) as error:
-        status = _complain(error, 1)
-    try:
-        with interrupts.deferred():
-            _conclude(run, console)
-    except OSError as error:
-        status = _complain(error, 1)
-    if status != 0:
-        path = shlex.quote(str(run.folder.path))
-        _line(console, "Go on with", f"python -m nas.search --resume {path}")
-    return status
-
-
-def _complain(error: BaseException, status: int) -> int:
-    sys.stderr.write(f"nas.search: {' '.join(str(error).split())}\n")
-    return status
 
 
 if __name__ == "__main__":

@@ -11,15 +11,14 @@ evaluated; `nas.tune` drives it over Ray, and an in-process loop can as well:
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, SupportsIndex
 
 import numpy as np
 
 from nas import journal
 from nas.proposals import Proposals
 from search_space import cost
-from search_space.space import SearchSpace
 from search_space.spec import ArchSpec
 from trainers.measurement import Infeasible, Measurement
 
@@ -30,6 +29,14 @@ number of multiply-adds."""
 # A journal's line keeps this many points of a loss curve.
 _CURVE_POINTS = 32
 _LONGEST_REASON = 2_000
+
+
+class Decoder(Protocol):
+    """Says what architecture tokens stand for: a `SearchSpace`, or a `Lineup`."""
+
+    def decode(self, tokens: Iterable[SupportsIndex]) -> ArchSpec:
+        """Returns the architecture."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +69,7 @@ class Session:
     def __init__(
         self,
         *,
-        space: SearchSpace,
+        space: Decoder,
         proposals: Proposals,
         reward: Reward,
         seed: int,

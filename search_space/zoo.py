@@ -3,7 +3,12 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from search_space.scaling import EFFICIENTNET, EFFICIENTNET_LITE, Preset, scale
+from search_space.scaling import (
+    EFFICIENTNET,
+    EFFICIENTNET_LITE,
+    Preset,
+    apply_preset,
+)
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
@@ -40,15 +45,8 @@ def load(name: str) -> ArchSpec:
 def _scaled(
     base: ArchSpec, name: str, preset: Preset, *, fixed_ends: bool = False
 ) -> ArchSpec:
-    spec = scale(
-        base,
-        depth=preset.depth,
-        width=preset.width,
-        resolution=preset.resolution,
-        fixed_ends=fixed_ends,
-    )
-    head = dataclasses.replace(spec.head, dropout=preset.dropout)
-    return dataclasses.replace(spec, name=name, head=head)
+    scaled = apply_preset(preset, base, fixed_ends=fixed_ends)
+    return dataclasses.replace(scaled, name=name)
 
 
 # Expansion, kernel, stride, channels, repeats, squeeze-and-excitation, skip.

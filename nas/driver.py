@@ -1,0 +1,182 @@
+"""Carries out a search that has been checked: workers, screen, signals, exit status.
+
+What is searched, and what is made of the results, is the caller's: `nas.search` looks
+for an architecture, `nas.scale` for coefficients.
+"""
+
+import contextlib
+import dataclasses
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+
+from controller.interface import Controller
+from nas import in_process, journal, resources
+from nas.command_line import complain
+from nas.display import display
+from nas.evaluators import EvaluationError, Evaluator, PredictChildren
+from nas.interrupts import Interrupted, Interrupts
+from nas.progress import Progress
+from nas.proposals import Proposals
+from nas.resources import ResourceError, WorkerOptions
+from nas.run_folder import RunFolder
+from nas.scalars import Scalars
+from nas.session import Decoder, ReplayError, Reward, Session
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Undertaking:
+    """A search that may start, its folder held. `contents` are its journal's."""
+
+    space: Decoder
+    controller: Controller[Any]
+    reward: Reward
+    evaluator: Evaluator
+    rewards_per_update: int
+    seed: int
+    num_children: int
+    workers: WorkerOptions
+    folder: RunFolder
+    contents: journal.Contents
+
+
+def check_workers(options: WorkerOptions) -> None:
+    """Refuses workers that cannot be had, as far as can be said before Ray starts.
+
+    Raises:
+      ResourceError: if they cannot.
+    """
+    allotment = resources.allot(options)
+    on_this_machine = os.environ.get("RAY_ADDRESS", "local") == "local"
+    if on_this_machine and set(allotment.ray_resources) == {"CPU"}:
+        available = {"CPU": float(resources.local_cores())}
+        resources.count_workers(options, allotment, available)
+
+
+def carry_out(
+    undertaking: Undertaking,
+    console: Console,
+    interrupts: Interrupts,
+    *,
+    conclude: Callable[[], None],
+    resume: str,
+) -> int:
+    """Evaluates the children that are left, then concludes, whatever happened.
+
+    Args:
+      undertaking: the search.
+      console: the screen.
+      interrupts: installed.
+      conclude: writes what was found, from the journal on the disk. May raise OSError.
+      resume: the program that resumes such a search, such as `nas.search`.
+
+    Returns:
+      The exit status: 0, or as `nas.search.main` lists them.
+    """
+    status = 0
+    try:
+        _conduct(undertaking, console, interrupts)
+    except Interrupted as interrupt:
+        console.print("Interrupted: writing what was found; once more to quit at once.")
+        status = interrupt.exit_status
+    except (EvaluationError, ReplayError, ResourceError, OSError) as error:
+        status = complain(resume, error, 1)
+    try:
+        with interrupts.deferred():
+            conclude()
+    except OSError as error:
+        status = complain(resume, error, 1)
+    if status != 0:
+        path = shlex.quote(str(undertaking.folder.path))
+        line(console, "Go on with", f"python -m {resume} --resume {path}")
+    return status
+
+
+def line(console: Console, name: str, text: str) -> None:
+    """Prints a name and what it is, in columns."""
+    console.print(f"{name:<11} {text}", markup=False, highlight=False)
+
+
+def _conduct(
+    undertaking: Undertaking, console: Console, interrupts: Interrupts
+) -> None:
+    """Searches until there are enough children.
+
+    Raises:
+      Interrupted: on Ctrl-C or SIGTERM; what is finished is in the journal.
+      EvaluationError: if no child can be evaluated at all.
+      ReplayError: if the journal does not fit this version of the controller.
+      ResourceError: if the cluster cannot hold the workers.
+      OSError: if the journal cannot be written.
+    """
+    num_left = undertaking.num_children - len(undertaking.contents.children)
+    if num_left <= 0:
+        return
+    if isinstance(undertaking.evaluator, PredictChildren):
+        with (
+            _session(undertaking) as session,
+            _watched(undertaking, session, console),
+            interrupts.deferred(),
+        ):
+            in_process.run(session, undertaking.evaluator, check=interrupts.check)
+        return
+    from nas import tune  # here, because Ray takes seconds to import
+
+    # Ray forks as it starts, which it must do before JAX starts its threads.
+    with tune.cluster() as available:
+        interrupts.install()  # ray.init takes SIGTERM
+        workers = undertaking.workers
+        allotment = resources.allot(workers, available)
+        num_workers = resources.count_workers(workers, allotment, available)
+        num_workers = min(num_workers, num_left)
+        line(console, "Workers", f"{num_workers}, with {allotment} each")
+        with (
+            _session(undertaking) as session,
+            _watched(undertaking, session, console),
+            interrupts.deferred(),
+        ):
+            tune.run(
+                session,
+                undertaking.evaluator,
+                allotment=allotment,
+                num_workers=num_workers,
+                check=interrupts.check,
+            )
+
+
+@contextlib.contextmanager
+def _session(undertaking: Undertaking) -> Iterator[Session]:
+    contents = undertaking.contents
+    with journal.Writer(undertaking.folder.journal, contents) as writer:
+        yield Session(
+            space=undertaking.space,
+            proposals=Proposals(
+                undertaking.controller,
+                seed=undertaking.seed,
+                batch_size=undertaking.rewards_per_update,
+            ),
+            reward=undertaking.reward,
+            seed=undertaking.seed,
+            num_children=undertaking.num_children,
+            contents=contents,
+            writer=writer,
+        )
+
+
+@contextlib.contextmanager
+def _watched(
+    undertaking: Undertaking, session: Session, console: Console
+) -> Iterator[None]:
+    """Shows the session on the screen and logs it for TensorBoard."""
+    progress = Progress(
+        num_children=undertaking.num_children, earlier=undertaking.contents.children
+    )
+    session.watch(progress)  # first: the others read it
+    scalars = Scalars(undertaking.folder.tensorboard, progress)
+    session.watch(scalars)
+    with contextlib.closing(scalars), display(console, progress) as screen:
+        session.watch(screen)
+        yield

@@ -1,0 +1,338 @@
+"""Scales an architecture up to a family: `python -m nas.scale best.json --phi 0,1,2`.
+
+Coefficients are EfficientNet's, one's own, a published table's, or searched: a grid at
+phi 1 whose every point is trained. The folder gets a JSON file for each member,
+family.json and family.html.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from rich.console import Console
+
+from nas import (
+    command_line,
+    definition,
+    driver,
+    evaluators,
+    family,
+    family_page,
+    grid,
+    journal,
+    provenance,
+    run_folder,
+    scaling_definition,
+)
+from nas.command_line import UsageError
+from nas.definition import EvaluationOptions
+from nas.driver import Undertaking, line
+from nas.family import Family
+from nas.grid import Grid
+from nas.interrupts import Interrupted, Interrupts
+from nas.quantity import format_bytes, format_flops
+from nas.resources import WorkerOptions
+from nas.run_folder import RunFolder
+from nas.scaling_definition import (
+    CoefficientOptions,
+    FamilyDefinition,
+    FamilyOptions,
+)
+from search_space import codec, cost, zoo
+from search_space.spec import ArchSpec
+from trainers.child import ChildConfig
+
+_PROGRAM = "nas.scale"
+_EXAMPLES = """examples:
+  python -m nas.scale efficientnet-b0 --phi 0,0.5,1,2
+      members by the formula with EfficientNet's coefficients; a folder under runs/
+  python -m nas.scale efficientnet-b0 --preset efficientnet
+      B0 to B7 as published
+  python -m nas.scale best.json --target-flops 1B --target-memory 2GB
+      the largest member that keeps to both
+  python -m nas.scale best.json --search-coefficients --repeats 3
+      coefficients of its own: every point of a grid at phi 1 trained three times
+  python -m nas.scale --resume runs/20250101-120000
+      go on with such a grid after Ctrl-C, a crash or a power cut
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where to keep it."""
+
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """A new or empty folder for the family; by default one under runs/."""
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Go on with the grid in this folder, with the options it was started with."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Scale an architecture up to a family of networks."""
+
+    architecture: Annotated[
+        str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ARCHITECTURE")
+    ] = None
+    """A JSON file, such as a search's best.json, or a name such as efficientnet-b0."""
+    run: RunOptions = RunOptions()
+    family: FamilyOptions = dataclasses.field(default_factory=FamilyOptions)
+    coefficients: CoefficientOptions = dataclasses.field(
+        default_factory=CoefficientOptions
+    )
+    evaluation: EvaluationOptions = dataclasses.field(default_factory=EvaluationOptions)
+    child: ChildConfig = dataclasses.field(default_factory=ChildConfig)
+    workers: WorkerOptions = dataclasses.field(default_factory=WorkerOptions)
+
+    def of(self, base: ArchSpec) -> FamilyDefinition:
+        """Returns the definition of the family of `base`."""
+        return FamilyDefinition(
+            base=base,
+            family=self.family,
+            coefficients=self.coefficients,
+            evaluation=self.evaluation,
+            child=self.child,
+        )
+
+
+def parse(
+    arguments: Sequence[str] | None,
+) -> tuple[Arguments, FamilyDefinition]:
+    """Parses the command line; with --resume, over the options of that grid.
+
+    Raises:
+      UsageError: if a value cannot be used, or contradicts the grid to resume.
+      ValueError: if there is no such architecture or grid.
+      OSError: if the architecture's file cannot be read.
+    """
+    parsed = _parse(arguments, Arguments())
+    if parsed.run.resume is None:
+        if parsed.architecture is None:
+            raise UsageError(
+                "an architecture is needed: a JSON file, or one of "
+                f"{', '.join(zoo.names())}"
+            )
+        scaling_definition.check(parsed.family, parsed.coefficients)
+        return parsed, parsed.of(_load(parsed.architecture))
+    if parsed.run.output is not None or parsed.architecture is not None:
+        raise UsageError(
+            "--resume keeps its folder and its architecture; drop "
+            f"{parsed.run.output or parsed.architecture}"
+        )
+    recorded = read_definition(run_folder.open_existing(parsed.run.resume))
+    defaults = Arguments(
+        family=recorded.family,
+        coefficients=recorded.coefficients,
+        evaluation=recorded.evaluation,
+        child=recorded.child,
+    )
+    parsed = _parse(arguments, defaults)
+    if changed := definition.differences(recorded, parsed.of(recorded.base)):
+        raise UsageError(
+            f"a resumed grid keeps the options it was started with, and "
+            f"{'; '.join(changed)}; drop these flags, or start a new grid"
+        )
+    return parsed, recorded
+
+
+def _parse(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
+    return command_line.parse(
+        arguments,
+        defaults,
+        program=_PROGRAM,
+        description=f"{Arguments.__doc__}\n\n{_EXAMPLES}",
+    )
+
+
+def _load(name: str) -> ArchSpec:
+    if os.sep in name or name.endswith(".json"):
+        return codec.load_file(name)
+    return zoo.load(name)
+
+
+def read_definition(folder: RunFolder) -> FamilyDefinition:
+    """Returns the definition in the header of a grid's journal.
+
+    Raises:
+      ValueError: if the journal is not a grid's.
+    """
+    header = journal.read(folder.journal).header
+    if not grid.is_grid(header.definition):
+        raise ValueError(
+            f"{folder.path} must hold a grid of nas.scale, and holds an architecture "
+            f"search; go on with python -m nas.search --resume {folder.path}"
+        )
+    return definition.read(header.definition, FamilyDefinition)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status, as `nas.search.main` does."""
+    console = Console(soft_wrap=True)
+    interrupts = Interrupts()
+    interrupts.install()
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                parsed, asked = parse(arguments)
+                if not asked.coefficients.search_coefficients:
+                    made = _scale(asked)
+                    folder = run_folder.create(parsed.run.output)
+                    stack.enter_context(folder.locked())
+                    _write(folder, made, console)
+                    return 0
+                searched = grid.plan(asked)
+                undertaking = _undertake(parsed, searched, stack)
+            except (UsageError, ValueError, OSError) as error:
+                return command_line.complain(_PROGRAM, error, 2)
+            _announce(searched, undertaking, console)
+            return driver.carry_out(
+                undertaking,
+                console,
+                interrupts,
+                conclude=lambda: _conclude(undertaking.folder, searched, console),
+                resume=_PROGRAM,
+            )
+    except Interrupted as interrupt:
+        return interrupt.exit_status
+
+
+def _scale(asked: FamilyDefinition) -> Family:
+    """Returns the family by coefficients that are known."""
+    if asked.family.preset is not None:
+        return family.from_preset(asked)
+    options = asked.coefficients
+    own = (options.alpha, options.beta, options.gamma) != (None, None, None)
+    return family.from_coefficients(
+        asked,
+        options.given(),
+        found="given by hand" if own else "EfficientNet's (arXiv:1905.11946)",
+    )
+
+
+def _undertake(
+    parsed: Arguments, searched: Grid, stack: contextlib.ExitStack
+) -> Undertaking:
+    """Takes the folder; `stack` lets go of it.
+
+    Raises:
+      ValueError: if the folder or the workers cannot be had.
+      OSError: if the folder cannot be written.
+    """
+    # The accelerators are for the workers.
+    jax.config.update("jax_platforms", "cpu")
+    driver.check_workers(parsed.workers)
+    asked = searched.definition
+    seed = asked.coefficients.seed
+    evaluator, dataset = evaluators.train_in_proportion(
+        asked.base, asked.evaluation, asked.child, seed
+    )
+    record, lineup = definition.to_json(asked), searched.lineup
+    if parsed.run.resume is None:
+        folder = run_folder.create(parsed.run.output)
+        stack.enter_context(folder.locked())
+        header = journal.Header(
+            created=time.time(),
+            num_children=lineup.size,
+            definition=record,
+            dataset=dataset,
+            versions=provenance.versions(),
+        )
+        journal.create(folder.journal, header)
+    else:
+        folder = run_folder.open_existing(parsed.run.resume)
+        stack.enter_context(folder.locked())
+    provenance.write_config(
+        folder, command=provenance.command_line(), options=record, seed=seed
+    )
+    return Undertaking(
+        space=lineup,
+        controller=lineup.walk(),
+        reward=searched.reward,
+        evaluator=evaluator,
+        rewards_per_update=1,  # there is nothing to learn, and nothing to drop
+        seed=seed,
+        num_children=lineup.size,
+        workers=parsed.workers,
+        folder=folder,
+        contents=journal.read(folder.journal),
+    )
+
+
+def _announce(searched: Grid, undertaking: Undertaking, console: Console) -> None:
+    base, options = searched.definition.base, searched.definition.coefficients
+    num_done = len(undertaking.contents.children)
+    line(console, "Data set", undertaking.contents.header.dataset)
+    line(console, "Baseline", f"{base.name}, {format_flops(cost.num_macs(base))}")
+    line(
+        console,
+        "Grid",
+        f"{len(searched.points)} points in steps of {options.grid_step:g}, and the "
+        f"baseline, each trained {options.repeats} time"
+        f"{'s' if options.repeats > 1 else ''}: {searched.lineup.size} children",
+    )
+    line(
+        console,
+        "Reward",
+        f"soft, target {format_flops(searched.target)} multiply-adds",
+    )
+    line(console, "Run folder", str(undertaking.folder.path))
+    if num_done:
+        line(console, "Resumed", f"with {num_done} children done")
+
+
+def _conclude(folder: RunFolder, searched: Grid, console: Console) -> None:
+    """Writes what a grid has led to, from the journal on the disk, and says where.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    contents = journal.read(folder.journal)
+    found = family_page.write_grid(folder, searched, contents)
+    rows = family_page.grid_rows(searched.points, searched.results(contents))
+    for row in (family_page.GRID_COLUMNS, *rows):
+        columns = (f"{cell:{width}}" for cell, width in zip(row, _WIDTHS, strict=True))
+        console.print(" ".join(columns).rstrip(), markup=False, highlight=False)
+    if found is None:
+        line(console, "Best", f"none was measured; {folder.journal} has the reasons")
+        return
+    line(console, "Best", str(found.coefficients))
+    _list_members(folder, found, console)
+
+
+_WIDTHS = (6, 5, 6, 13, 17, 17, 8)
+
+
+def _write(folder: RunFolder, made: Family, console: Console) -> None:
+    run_folder.write_whole(folder.family_page, family_page.render(made))
+    family.write(folder, made)
+    _list_members(folder, made, console)
+
+
+def _list_members(folder: RunFolder, made: Family, console: Console) -> None:
+    line(console, "Scaled by", f"{made.coefficients or 'one set a member'}")
+    for member in made.members:
+        held = family.memory_of(made.definition, member.spec).total
+        line(
+            console,
+            member.label,
+            f"{format_flops(cost.num_macs(member.spec))} multiply-adds, "
+            f"{format_flops(cost.num_params(member.spec))} parameters, "
+            f"{member.spec.resolution} pixels, {format_bytes(held)} for "
+            f"{made.definition.family.memory_for}",
+        )
+    line(
+        console,
+        "Written",
+        f"a file for each member, family.json, family.html in {folder.path}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

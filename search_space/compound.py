@@ -1,0 +1,200 @@
+"""Compound scaling: one number phi scales depth, width and resolution together.
+
+    depth = alpha^phi,  width = beta^phi,  resolution = gamma^phi
+
+with alpha * beta^2 * gamma^2 near 2, so that multiply-adds grow about as 2^phi
+(https://arxiv.org/abs/1905.11946, equation 3). Rounding makes them grow in steps;
+`search_space.scaling` says how each size is rounded. A negative phi scales down.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator
+
+from pydantic import ValidationError
+
+from search_space.scaling import (
+    EFFICIENTNET_ROUNDING,
+    Rounding,
+    round_resolution,
+    scale,
+)
+from search_space.spec import ArchSpec, explain
+
+GROWTH = 2.0  # what alpha * beta^2 * gamma^2 should be near
+TOLERANCE = 0.1  # the paper's own coefficients give 1.92
+
+MAX_PHI = 32.0  # four thousand million times the multiply-adds
+MAX_POINTS = 10_000
+_STEPS_PER_PHI = 1_000  # `largest_phi` looks at multiples of a thousandth
+_DIGITS = 9  # sums of decimal steps are rounded to this many
+_SLACK = 1e-9  # and compared within this much
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Coefficients:
+    """Factors of depth, width and resolution at phi = 1.
+
+    Raises:
+      ValueError: when they are made, if one of them is below 1 or not finite.
+    """
+
+    alpha: float
+    beta: float
+    gamma: float
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not 1.0 <= value < math.inf:
+                raise ValueError(
+                    f"{field.name} must be at least 1 and finite, got {value:g};"
+                    f" a larger phi, not a smaller {field.name}, is what makes networks"
+                    " grow"
+                )
+
+    @property
+    def growth(self) -> float:
+        """About the factor of the multiply-adds at phi = 1."""
+        return self.alpha * self.beta**2 * self.gamma**2
+
+    def check(self, tolerance: float = TOLERANCE) -> None:
+        """Refuses coefficients that do not about double the multiply-adds.
+
+        Raises:
+          ValueError: if `growth` is further than `tolerance` from 2.
+        """
+        if abs(self.growth - GROWTH) > tolerance + _SLACK:
+            raise ValueError(
+                f"alpha * beta^2 * gamma^2 must be within {tolerance:g} of {GROWTH:g},"
+                f" got {self.growth:.4g} from {self}; change a coefficient, or widen"
+                " the tolerance"
+            )
+
+    def __str__(self) -> str:
+        return f"alpha {self.alpha:g}, beta {self.beta:g}, gamma {self.gamma:g}"
+
+
+PUBLISHED = Coefficients(alpha=1.2, beta=1.1, gamma=1.15)  # EfficientNet, section 3.3
+
+
+def member(
+    spec: ArchSpec,
+    coefficients: Coefficients,
+    phi: float,
+    rounding: Rounding = EFFICIENTNET_ROUNDING,
+) -> ArchSpec:
+    """Returns `spec` scaled by `phi`, named after both; rates are the baseline's.
+
+    Raises:
+      ValueError: if phi is out of range, or the network cannot exist; one line.
+    """
+    if not abs(phi) <= MAX_PHI:
+        raise ValueError(f"phi must be from {-MAX_PHI:g} to {MAX_PHI:g}, got {phi:g}")
+    try:
+        scaled = scale(
+            spec,
+            depth=coefficients.alpha**phi,
+            width=coefficients.beta**phi,
+            resolution=round_resolution(
+                spec.resolution, coefficients.gamma**phi, rounding.pixels
+            ),
+            rounding=rounding,
+        )
+        return dataclasses.replace(scaled, name=f"{spec.name}-phi{phi:g}")
+    except ValidationError as error:
+        raise ValueError(
+            f"phi {phi:g} makes no network of {spec.name}: {explain(error)};"
+            " choose a phi nearer to 0"
+        ) from None
+
+
+def largest_phi(
+    spec: ArchSpec,
+    coefficients: Coefficients,
+    fits: Callable[[ArchSpec], bool],
+    rounding: Rounding = EFFICIENTNET_ROUNDING,
+) -> float:
+    """Returns the largest phi, in thousandths, whose network fits.
+
+    By bisection, because sizes grow with phi. They may fall only at the very start,
+    where a baseline's own sizes are no multiples of what scaled ones are rounded to.
+    The phi returned fits in any case, and the next thousandth does not.
+
+    Args:
+      spec: the baseline.
+      coefficients: how it is scaled.
+      fits: says whether a network is small enough. A network that cannot exist is not.
+      rounding: of the sizes.
+
+    Raises:
+      ValueError: if the baseline itself does not fit.
+    """
+    if not fits(spec):
+        raise ValueError(f"the baseline {spec.name} must fit, and it does not")
+
+    def fits_at(step: int) -> bool:
+        try:
+            return fits(member(spec, coefficients, step / _STEPS_PER_PHI, rounding))
+        except ValueError:
+            return False
+
+    low, high = 0, round(MAX_PHI * _STEPS_PER_PHI)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits_at(middle):
+            low = middle
+        else:
+            high = middle
+    return low / _STEPS_PER_PHI
+
+
+def grid(step: float, tolerance: float = TOLERANCE) -> tuple[Coefficients, ...]:
+    """Returns all coefficients in steps from 1 that keep to the constraint.
+
+    >>> [str(point) for point in grid(0.5)]
+    ['alpha 2, beta 1, gamma 1']
+    >>> len(grid(0.1)), len(grid(0.05))
+    (22, 111)
+
+    Raises:
+      ValueError: if there are none or too many.
+    """
+    if not 0 < step <= 1 or not 0 <= tolerance < 1:
+        raise ValueError(
+            "the step of a grid must be in (0, 1] and its tolerance in [0, 1), got"
+            f" {step:g} and {tolerance:g}"
+        )
+    found = tuple(itertools.islice(_points(step, tolerance), MAX_POINTS + 1))
+    if len(found) > MAX_POINTS:
+        raise ValueError(
+            f"a grid must have at most {MAX_POINTS} points, and a step of {step:g}"
+            " gives more; take a larger step or a smaller tolerance"
+        )
+    if not found:
+        raise ValueError(
+            f"a grid must have a point, and in steps of {step:g} none is within"
+            f" {tolerance:g} of the constraint; take a smaller step or a larger"
+            " tolerance"
+        )
+    return found
+
+
+def _points(step: float, tolerance: float) -> Iterator[Coefficients]:
+    most = GROWTH + tolerance + _SLACK
+    for alpha in _values(step, most):
+        for beta in _values(step, math.sqrt(most / alpha)):
+            for gamma in _values(step, math.sqrt(most / alpha) / beta):
+                point = Coefficients(alpha=alpha, beta=beta, gamma=gamma)
+                if abs(point.growth - GROWTH) <= tolerance + _SLACK:
+                    yield point
+
+
+def _values(step: float, most: float) -> Iterator[float]:
+    """Yields 1, 1 + step, ... up to `most`."""
+    for count in itertools.count():
+        value = round(1 + count * step, _DIGITS)
+        if value > most:
+            return
+        yield value

@@ -1,0 +1,255 @@
+"""Tests for nas.scale's command line and for what a family is made of."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nas import definition, journal, report, scale
+from search_space import codec, cost, zoo
+
+
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch, tmp_path):
+    """What needs no training must not need Ray: importing it would fail here."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "nas.tune", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def family(tmp_path, *arguments):
+    """Runs the command; returns family.json and the members' architectures."""
+    assert scale.main([*arguments, "--output", "out"]) == 0
+    record = json.loads((tmp_path / "out" / "family.json").read_text())
+    specs = [codec.load_file(tmp_path / "out" / m["file"]) for m in record["members"]]
+    return record, specs
+
+
+@pytest.mark.parametrize("name", ["efficientnet", "efficientnet-lite"])
+def test_presets_are_the_published_networks(tmp_path, name):
+    base = "efficientnet-b0" if name == "efficientnet" else "efficientnet-lite0"
+    _, specs = family(tmp_path, base, "--preset", name)
+    assert specs == [zoo.load(spec.name) for spec in specs]
+    assert len(specs) == (8 if name == "efficientnet" else 5)
+
+
+def test_members_by_the_formula(tmp_path):
+    record, (whole, half, double) = family(
+        tmp_path, "efficientnet-b0", "--phi", "0,0.5,1"
+    )
+    b0 = zoo.load("efficientnet-b0")
+    assert whole.stages == b0.stages
+    assert half.name == "efficientnet-b0-phi0.5"
+    # By hand, 1.2, 1.1 and 1.15: 224 * 1.15 = 257.6, nearest multiple of 4; channels
+    # 17.6, 26.4, 44, 88, 123.2, 211.2, 352 to multiples of 8, halves up.
+    assert double.resolution == 256
+    assert [s.channels for s in double.stages] == [16, 24, 48, 88, 120, 208, 352]
+    assert [s.repeats for s in double.stages] == [2, 3, 3, 4, 4, 5, 2]
+    assert [m["phi"] for m in record["members"]] == [0, 0.5, 1]
+    assert [m["num_macs"] for m in record["members"]] == [
+        cost.num_macs(spec) for spec in (whole, half, double)
+    ]
+    assert record["coefficients"] == {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}
+    page = (tmp_path / "out" / "family.html").read_text()
+    assert page.count("not trained") == 3
+    assert "MBConv6, 5x5, SE 0.25, 48 channels" in page
+
+
+def test_a_member_can_be_scaled_again(tmp_path):
+    family(tmp_path, "mobilenet-v1", "--phi", "1")
+    assert scale.main(["out/phi-1.json", "--phi", "1", "--output", "again"]) == 0
+    twice = codec.load_file("again/phi-1.json")
+    assert twice.name == "mobilenet-v1-phi1-phi1"
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        ["--target-flops", "1B"],
+        ["--target-memory", "8GB"],
+        ["--target-flops", "1B", "--target-memory", "8GB"],
+        ["--target-flops", "5B", "--target-memory", "200MB",
+         "--memory-for", "inference", "--memory-batch", "1"],
+    ],
+)  # fmt: skip
+def test_the_largest_member_within_targets(tmp_path, targets):
+    record, _ = family(tmp_path, "efficientnet-b0", *targets)
+    first, largest = record["members"]
+    assert first["phi"] == 0
+    beyond = f"{largest['phi'] + 0.001:.3f}"
+    options = targets[targets.index("--memory-for") :] if len(targets) > 4 else []
+    arguments = ["efficientnet-b0", "--phi", beyond, "--output", "next", *options]
+    assert scale.main(arguments) == 0
+    next_one = json.loads((tmp_path / "next" / "family.json").read_text())["members"][0]
+    limits = {}
+    limits["--target-flops"] = ("num_macs", 5e9 if "5B" in targets else 1e9)
+    limits["--target-memory"] = ("memory_bytes", 2e8 if "200MB" in targets else 8e9)
+    checked = [limits[x] for x in targets if x in limits]
+    assert all(largest[name] <= limit for name, limit in checked)
+    assert any(next_one[name] > limit for name, limit in checked)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "an architecture is needed"),
+        (["b0"], "network must be one of"),
+        (["none.json"], "none.json"),
+        (["efficientnet-b0", "--phi", "one"], "--phi must be numbers"),
+        (["efficientnet-b0", "--phi", "nan"], "phi must be from -32 to 32, got nan"),
+        (["efficientnet-b0", "--phi", "30"], "phi 30 makes no network"),
+        (["efficientnet-b0", "--phi", "-15"], "at least the total stride 32, got 28"),
+        (["efficientnet-b0", "--alpha", "2"], "within 0.1 of 2, got 3.2"),
+        (["efficientnet-b0", "--beta", "0.9"], "beta must be at least 1"),
+        (["efficientnet-b0", "--gamma", "nan"], "gamma must be at least 1"),
+        (["efficientnet-b0", "--target-flops", "3M"], "the baseline's 386M, got 3M"),
+        (["efficientnet-b0", "--target-memory", "1MB"], "lower --memory-batch"),
+        (["efficientnet-b0", "--target-memory", "much"], "write 2GB"),
+        (["efficientnet-b0", "--target-flops", "1B", "--phi", "1"], "drop one of them"),
+        (["efficientnet-b0", "--preset", "efficientnet", "--alpha", "1.2"], "--preset"),
+        (["efficientnet-b0", "--memory-batch", "0"], "--memory-batch must be at least"),
+        (["efficientnet-b0", "--channel-multiple", "0"], "multiples of 1 or more"),
+        (["efficientnet-b0", "--search-coefficients", "--alpha", "1.2"], "finds alpha"),
+        (["efficientnet-b0", "--search-coefficients", "--grid-step", "0"], "(0, 1]"),
+        (["efficientnet-b0", "--search-coefficients", "--grid-step", "0.3",
+          "--tolerance", "0.01"], "none is within"),
+        (["efficientnet-b0", "--search-coefficients", "--repeats", "0"], "got 0"),
+        (["efficientnet-b0", "--search-coefficients", "--resolution", "16"],
+         "--resolution 16 does not suit efficientnet-b0"),
+        (["efficientnet-b0", "--search-coefficients", "--dataset", "digit"],
+         "unknown data set"),
+        (["efficientnet-b0", "--search-coefficients", "--phi", "30"],
+         "phi 30 makes no network"),
+        (["efficientnet-b0", "--search-coefficients", "--evaluator",
+          "imagenet-surrogate"], "no scaled network is among them"),
+        (["efficientnet-b0", "--steps", "0"], "steps must be at least 1"),
+        (["--resume", "nowhere"], "nowhere"),
+        (["efficientnet-b0", "--resume", "nowhere"], "drop efficientnet-b0"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_ends_in_one_line_before_any_work(
+    capsys, tmp_path, arguments, told
+):
+    assert scale.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("nas.scale: ")
+    assert printed.err.count("\n") == 1
+    assert told in printed.err
+    assert list(tmp_path.iterdir()) == [], "a refused command leaves nothing behind"
+
+
+class Alone:
+    """What `nas.tune` offers, without Ray; a child's accuracy is its resolution's."""
+
+    def __init__(self, stop_after):
+        self.stop_after = stop_after
+
+    def cluster(self):
+        import contextlib
+
+        return contextlib.nullcontext({"CPU": 1.0})
+
+    def run(self, session, evaluator, *, check, **_):
+        from trainers.measurement import Measurement
+
+        for _ in range(self.stop_after):
+            if (job := session.next_job()) is None:
+                return
+            resolution = evaluator.config(job.spec).resolution
+            measured = Measurement(
+                accuracy=min(1.0, 0.01 * resolution + job.seed % 100 * 1e-5),
+                losses=(2.0, 1.0),
+                images_per_second=1.0,
+                compile_seconds=0.0,
+                train_seconds=0.0,
+                eval_seconds=0.0,
+                num_params=1,
+                num_macs=1,
+            )
+            session.finish(job.index, measured, None)
+            check()
+        raise OSError("cut off here")
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    def install(stop_after):
+        import nas
+
+        tune = Alone(stop_after)
+        monkeypatch.setitem(sys.modules, "nas.tune", tune)
+        monkeypatch.setattr(nas, "tune", tune, raising=False)
+
+    return install
+
+
+GRID = ["--search-coefficients", "--grid-step", "0.2", "--repeats", "2", "--phi", "1,2"]
+
+
+def test_a_grid_cut_off_and_resumed_finds_what_is_most_accurate(
+    alone, capsys, tmp_path
+):
+    alone(stop_after=3)
+    arguments = ["efficientnet-b0", *GRID, "--workers", "1", "--output", "run"]
+    assert scale.main(arguments) == 1
+    assert "--resume run" in capsys.readouterr().out
+    alone(stop_after=1000)
+    assert scale.main(["--resume", "run", "--phi", "3"]) == 2
+    assert "--phi is (1.0, 2.0), not (3.0,)" in capsys.readouterr().err
+    assert scale.main(["--resume", "run", "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    # In steps of 0.2: (1, 1, 1.4), (1, 1.2, 1.2), (1, 1.4, 1), (1.4, 1, 1.2),
+    # (1.4, 1.2, 1) and (2, 1, 1), by hand; and the baseline.
+    assert "6 points" in said
+    children = journal.read(tmp_path / "run" / "journal.jsonl").trained
+    assert sorted(c.tokens for c in children) == [
+        (r, n) for r in (0, 1) for n in range(7)
+    ]
+    record = json.loads((tmp_path / "run" / "family.json").read_text())
+    assert record["coefficients"] == {"alpha": 1, "beta": 1, "gamma": 1.4}
+    trained = [m["validation_accuracy"] for m in record["members"]]
+    assert trained[1] is None
+    # 32 pixels * 312 / 224 (313.6 rounds to 312) is 45.
+    assert trained[0]["mean"] == pytest.approx(0.45, abs=1e-3)
+    assert trained[0]["children"] == 2
+    assert "Accuracy over the grid" in (tmp_path / "run" / "family.html").read_text()
+    # The report is made of the journal alone.
+    before = (tmp_path / "run" / "family.json").read_text()
+    (tmp_path / "run" / "family.json").unlink()
+    assert report.main(["run"]) == 0
+    assert (tmp_path / "run" / "family.json").read_text() == before
+
+
+def test_a_search_is_not_resumed_as_a_grid(capsys, tmp_path):
+    header = journal.Header(
+        created=1.0,
+        num_children=1,
+        definition=definition.to_json(definition.Definition()),
+        dataset="digits",
+        versions={},
+    )
+    journal.create(tmp_path / "journal.jsonl", header)
+    assert scale.main(["--resume", str(tmp_path)]) == 2
+    assert "holds an architecture search" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_real_grid_on_two_workers(tmp_path):
+    """Trains on digits under Ray: `pytest -m slow tests/nas/test_scale.py`."""
+    command = [
+        sys.executable, "-m", "nas.scale", "mobilenet-v1", "--search-coefficients",
+        "--grid-step", "0.5", "--phi", "0,1", "--steps", "3", "--batch-size", "8",
+        "--validation", "50", "--output", "run",
+    ]  # fmt: skip
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    children = journal.read(tmp_path / "run" / "journal.jsonl").trained
+    assert len(children) == 2
+    record = json.loads((tmp_path / "run" / "family.json").read_text())
+    assert record["coefficients"] == {"alpha": 2, "beta": 1, "gamma": 1}
+    point = next(child for child in children if child.tokens[1] == 1)
+    assert record["members"][1]["validation_accuracy"]["mean"] == point.accuracy
+    assert record["members"][1]["num_macs"] == point.num_macs
