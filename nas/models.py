@@ -57,7 +57,7 @@ def _folder(path: Path) -> Path | None:
     """The folder that holds the model, if `path` is one or a training run's."""
     if not path.is_dir():
         return None
-    for folder in (path, path / TRAINED):
+    for folder in (path / TRAINED, path):
         if (folder / saved.ARCHITECTURE).is_file():
             return folder
     raise ValueError(

@@ -6,6 +6,7 @@ up to rounding, with one pass over each map less.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +89,7 @@ def fold_block(block: Block) -> Block:
 
 
 # A folded unit is called as the one it replaces; `Block` asks no more of it.
-def _fold_unit(unit: nnx.Module):
+def _fold_unit(unit: nnx.Module) -> Any:
     match unit:
         case ConvUnit():
             return FoldedConv(unit)

@@ -150,7 +150,14 @@ def save(folder: Path, model: Model) -> None:
 
 def save_weights(folder: Path, model: Model) -> None:
     """Writes weights.safetensors; raises OSError if it cannot."""
-    safetensors.numpy.save_file(arrays(model.network), folder / WEIGHTS)
+    write_safetensors(folder / WEIGHTS, arrays(model.network))
+
+
+def write_safetensors(path: Path, values: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name; raises OSError if it cannot."""
+    # The format writes memory as it lies: a transposed view would come out wrong.
+    whole = {name: np.ascontiguousarray(value) for name, value in values.items()}
+    safetensors.numpy.save_file(whole, path)
 
 
 def save_description(folder: Path, model: Model) -> None:
