@@ -1,10 +1,13 @@
-"""Multiply-add counts as people write them: `400M`, `0.4B`, `4e8`."""
+"""Quantities as people write them: `400M` multiply-adds, `20ms`."""
 
 import re
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?([KMGBT]?)", re.ASCII)
 _LARGEST = 10**18
+
+_TIME_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_TIME_PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s)", re.ASCII)
 
 
 def parse_flops(text: str) -> int:
@@ -45,3 +48,22 @@ def format_flops(num_macs: float) -> str:
         if num_macs >= 0.9995 * scale:
             return f"{num_macs / scale:.3g}{unit}"
     return f"{num_macs:.0f}"
+
+
+def parse_milliseconds(text: str) -> float:
+    """Returns the milliseconds that `text` stands for.
+
+    >>> parse_milliseconds("20ms"), parse_milliseconds("0.5 s")
+    (20.0, 500.0)
+
+    Raises:
+      ValueError: if it is not a positive number with a unit.
+    """
+    match = _TIME_PATTERN.fullmatch(text.strip().lower().replace(" ", ""))
+    value = float(match[1]) * _TIME_UNITS[match[2]] if match else 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(
+            "a latency must be a positive number with a unit us, ms or s, got"
+            f" {text[:40]!r}; write 20ms"
+        )
+    return value

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from nas import latency_table, profile
+from nas import definition, evaluators, latency_table, plan, profile, search
 from search_space import layers, spaces, zoo
+from trainers import measurement
 
 
 def printed_json(capsys, *arguments):
@@ -114,3 +115,93 @@ def test_a_table_survives_its_file(space, tmp_path):
     path.write_text("[]")
     with pytest.raises(ValueError, match=r"table\.json"):
         latency_table.load(path)
+
+
+@pytest.fixture
+def table_file(space, tmp_path):
+    """Half a millisecond a call, and two for every block: all networks take 18.5."""
+    path = tmp_path / "table.json"
+    path.write_text(latency_table.dumps(table(space, 2.0)))
+    return str(path)
+
+
+def search_plan(table_file, target):
+    whole = spaces.load("accel-nasbench")
+    free = ("stage1.kernel", "stage2.kernel")
+    search = definition.SearchOptions(
+        space="accel-nasbench",
+        restrict=tuple(
+            f"{d.name}={d.choices[0]}" for d in whole.decisions if d.name not in free
+        ),
+    )
+    reward = definition.RewardOptions(target_latency=target, latency_table=table_file)
+    return plan.make(definition.Definition(search=search, reward=reward))
+
+
+def test_a_search_weighs_accuracy_against_latency(table_file, monkeypatch):
+    """At 18.5 of 20 ms MnasNet's soft reward is the accuracy times 0.925^-0.07."""
+    measured = measurement.Measurement(
+        accuracy=0.8,
+        losses=(1.0,),
+        images_per_second=1.0,
+        compile_seconds=0.0,
+        train_seconds=1.0,
+        eval_seconds=0.0,
+        num_params=1,
+        num_macs=1,
+    )
+    monkeypatch.setattr(
+        evaluators.TrainChildren, "prepare", lambda _: lambda *_: measured
+    )
+    parts = search_plan(table_file, 20.0)
+    spec = parts.space.decode([0] * len(parts.space.num_choices))
+    outcome = parts.evaluator.prepare()(spec, 0)
+    assert outcome.objective == pytest.approx(18.5)
+    found = parts.reward(outcome.accuracy, outcome.objective)
+    assert found == pytest.approx(0.8 * 0.925**-0.07)
+    assert "20 ms" in definition.describe_reward(parts.definition)
+
+
+def test_a_latency_out_of_reach_is_refused(table_file):
+    with pytest.raises(ValueError, match=r"from 18.5 to 18.5 ms .* got 40 ms"):
+        search_plan(table_file, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--target-latency", "20ms"], "--latency-table go together"),
+        (["--latency-table", "t.json"], "--latency-table go together"),
+        (["--target-latency", "20"], "write 20ms"),
+        (
+            ["--target-latency", "9ms", "--latency-table", "t", "--target-flops", "1B"],
+            "got --target-flops as well",
+        ),
+        (["--target-latency", "9ms", "--latency-table", "none.json"], "none.json"),
+    ],
+)
+def test_a_search_refuses_half_a_latency(flags, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert search.main(flags) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert told in error
+
+
+@pytest.mark.slow
+def test_a_measured_table_ranks_measured_networks(tmp_path, capsys):
+    """python -m pytest -m slow tests/nas/test_profile.py; some ten minutes, one core.
+
+    Kernels, expansions and layers of the last three stages are free.
+    """
+    path = tmp_path / "table.json"
+    fixed = [
+        f"--restrict=stage{i}.{name}={value}"
+        for i in range(4)
+        for name, value in (("expansion", 4), ("kernel", 3), ("repeats", 2))
+    ]
+    assert (
+        profile.main(["--build-table", "accel-nasbench", *fixed, "--output", str(path)])
+        == 0
+    )
+    assert float(capsys.readouterr().out.split("Kendall tau ")[1].split(",")[0]) >= 0.9
