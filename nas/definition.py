@@ -15,7 +15,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from nas import reward
 from nas.command_line import UsageError
-from nas.quantity import format_flops, parse_flops
+from nas.quantity import format_flops, parse_flops, parse_milliseconds
 from nas.session import Reward
 from search_space import spaces
 from search_space.space import SearchSpace, parse_restrictions
@@ -47,6 +47,25 @@ Flops = Annotated[
         instance_from_str=_parse_target,
         is_instance=lambda value: isinstance(value, int),
         str_from_instance=lambda value: [format_flops(value)],
+    ),
+]
+
+
+def _parse_latency(arguments: list[str]) -> float | None:
+    try:
+        return parse_milliseconds(arguments[0])
+    except ValueError as error:
+        raise UsageError(f"--target-latency: {error}") from None
+
+
+Milliseconds = Annotated[
+    float | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="TIME",
+        instance_from_str=_parse_latency,
+        is_instance=lambda value: value is None or isinstance(value, float),
+        str_from_instance=lambda value: [f"{value:g}ms" if value else "none"],
     ),
 ]
 
@@ -95,6 +114,10 @@ class RewardOptions:
     throughput-a100 or latency-zcu102 (needs --evaluator imagenet-surrogate)."""
     target: Annotated[float | None, _NUMBER] = None
     """What to aim at with another --objective than flops: images a second, or ms."""
+    target_latency: Milliseconds = None
+    """Weigh latency by a table instead of multiply-adds, and aim at this: 20ms."""
+    latency_table: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """The table, of the space searched, that nas.profile --build-table wrote."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,12 +231,20 @@ def build_reward(definition: Definition) -> Reward:
 def describe_reward(definition: Definition) -> str:
     """Returns the reward's kind and target in words."""
     options = definition.reward
-    if options.objective == FLOPS:
+    if options.target_latency is not None:
+        target = f"{options.target_latency:g} ms by {options.latency_table}"
+    elif options.objective == FLOPS:
         target = f"{format_flops(definition.search.target_flops)} multiply-adds"
     else:
         unit = "images a second" if _is_throughput(options.objective) else "ms"
         target = f"{options.target:g} {unit}, predicted {options.objective}"
     return f"{options.reward}, target {target}"
+
+
+def weighs_flops(definition: Definition) -> bool:
+    """Returns whether multiply-adds are what accuracy is weighed against."""
+    options = definition.reward
+    return options.objective == FLOPS and options.target_latency is None
 
 
 def _is_throughput(objective: str) -> bool:
@@ -223,6 +254,15 @@ def _is_throughput(objective: str) -> bool:
 def _target(definition: Definition) -> float:
     """Returns the target as a cost: lower is better."""
     options, flops = definition.reward, definition.search.target_flops
+    if (options.target_latency is None) != (options.latency_table is None):
+        raise ValueError(
+            "--target-latency and --latency-table go together, got"
+            f" {options.target_latency} and {options.latency_table}; build a table with"
+            f" nas.profile --build-table {definition.search.space}"
+        )
+    if options.target_latency is not None:
+        _check_alone(definition)
+        return options.target_latency
     if options.objective == FLOPS:
         if options.target is not None:
             raise ValueError(
@@ -241,6 +281,21 @@ def _target(definition: Definition) -> float:
             f"second or milliseconds, got {options.target}"
         )
     return 1.0 / options.target if _is_throughput(options.objective) else options.target
+
+
+def _check_alone(definition: Definition) -> None:
+    options, flops = definition.reward, definition.search.target_flops
+    others = {
+        "--objective": options.objective != FLOPS,
+        "--target": options.target is not None,
+        "--target-flops": flops != SearchOptions().target_flops,
+        "--evaluator": definition.evaluation.evaluator == SURROGATE,
+    }
+    if given := [flag for flag, is_given in others.items() if is_given]:
+        raise ValueError(
+            "--target-latency is the target of a search that trains its children, got"
+            f" {' and '.join(given)} as well; drop one or the other"
+        )
 
 
 def _build_reward(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from nas import definition
 from nas.definition import FLOPS, SURROGATE, Definition, EvaluationOptions
+from nas.latency_table import LatencyTable
 from search_space import cost, spaces
 from search_space.space import SearchSpace
 from search_space.spec import ArchSpec, explain
@@ -131,6 +132,26 @@ class TrainInProportion:
             return child.evaluate(
                 spec, dataset=dataset, config=self.config(spec), seed=seed
             )
+
+        return evaluate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WithLatency:
+    """Measures as `evaluator` does, and weighs accuracy against latency by `table`."""
+
+    evaluator: Evaluator
+    table: LatencyTable
+
+    def prepare(self) -> Evaluate:
+        """Loads what `evaluator` needs."""
+        inner = self.evaluator.prepare()
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+            outcome = inner(spec, seed)
+            if isinstance(outcome, Infeasible):
+                return outcome
+            return dataclasses.replace(outcome, objective=self.table.predict(spec))
 
         return evaluate
 

@@ -1,17 +1,23 @@
 """From options to everything a search needs, with every check before work starts."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import controller
 from controller.interface import Controller
-from nas import definition, evaluators
+from nas import definition, evaluators, latency_table
 from nas.definition import Definition
 from nas.evaluators import Evaluator
+from nas.latency_table import LatencyTable
 from nas.quantity import format_flops
 from nas.session import Reward
 from search_space import cost
 from search_space.space import SearchSpace
+from search_space.spec import ArchSpec
+
+_Number = TypeVar("_Number", int, float)
 
 # A target a little out of reach still ranks the children sensibly.
 _TARGET_SLACK = 1.25
@@ -46,10 +52,13 @@ def make(run: Definition) -> Plan:
         raise ValueError(f"--seed must be in [0, 2^32), got {options.seed}")
     space = definition.build_space(run)
     reward = definition.build_reward(run)
-    if run.reward.objective == definition.FLOPS:
+    if definition.weighs_flops(run):
         _check_target(options.target_flops, space, options.space)
     proposer = controller.build(options.controller, num_choices=space.num_choices)
     evaluator, dataset = evaluators.build(run, space)
+    if run.reward.latency_table is not None:
+        table = _table(run, space)
+        evaluator = evaluators.WithLatency(evaluator=evaluator, table=table)
     return Plan(
         definition=run,
         space=space,
@@ -67,26 +76,44 @@ def cost_range(space: SearchSpace) -> tuple[int, int]:
     that costs more does so whatever the others are, as kernels, widths, expansions,
     layers and squeeze-and-excitation do.
     """
-    return _extreme(space, -1), _extreme(space, 1)
+    return _extreme(space, -1, cost.num_macs), _extreme(space, 1, cost.num_macs)
 
 
-def _extreme(space: SearchSpace, sign: int) -> int:
+def _extreme(
+    space: SearchSpace, sign: int, cost_of: Callable[[ArchSpec], _Number]
+) -> _Number:
     tokens = [0] * len(space.num_choices)
-    best = _macs(space, tokens)
+    best = cost_of(space.decode(tokens))
     improved = True
     while improved:
         improved = False
         for position, count in enumerate(space.num_choices):
             for choice in range(count):
                 trial = [*tokens[:position], choice, *tokens[position + 1 :]]
-                macs = _macs(space, trial)
-                if sign * macs > sign * best:
-                    tokens, best, improved = trial, macs, True
+                found = cost_of(space.decode(trial))
+                if sign * found > sign * best:
+                    tokens, best, improved = trial, found, True
     return best
 
 
-def _macs(space: SearchSpace, tokens: Sequence[int]) -> int:
-    return cost.num_macs(space.decode(tokens))
+def _table(run: Definition, space: SearchSpace) -> LatencyTable:
+    """Reads the table of latencies; refuses a target that the space cannot reach.
+
+    Raises:
+      ValueError: also if the table is malformed or of another space.
+      OSError: if it cannot be read.
+    """
+    table = latency_table.load(Path(run.reward.latency_table or ""))
+    target = run.reward.target_latency or 0.0
+    shortest = _extreme(space, -1, table.predict)
+    longest = _extreme(space, 1, table.predict)
+    if not shortest / _TARGET_SLACK <= target <= longest * _TARGET_SLACK:
+        raise ValueError(
+            "--target-latency must be near what the space reaches, and"
+            f" {run.search.space} goes from {shortest:.3g} to {longest:.3g} ms on"
+            f" {table.device}, got {target:g} ms; choose a target in that range"
+        )
+    return table
 
 
 def _check_target(target: int, space: SearchSpace, name: str) -> None:

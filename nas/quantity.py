@@ -1,4 +1,4 @@
-"""Multiply-adds and bytes as people write them: `400M`, `0.4B`, `4e8`; `2GB`."""
+"""Quantities as people write them: `400M` multiply-adds, `2GB`, `20ms`."""
 
 import re
 
@@ -10,6 +10,8 @@ _PREFIXES = "KMGT"
 _BYTES_PATTERN = re.compile(
     r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?\s*(?:([KMGT])(I?)B|B)?", re.ASCII
 )
+_TIME_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+_TIME_PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s)", re.ASCII)
 
 
 def parse_flops(text: str) -> int:
@@ -91,3 +93,22 @@ def format_bytes(num_bytes: float) -> str:
         if num_bytes >= 0.9995 * 1000**power:
             return f"{num_bytes / 1000**power:.3g} {_PREFIXES[power - 1]}B"
     return f"{num_bytes:.0f} B"
+
+
+def parse_milliseconds(text: str) -> float:
+    """Returns the milliseconds that `text` stands for.
+
+    >>> parse_milliseconds("20ms"), parse_milliseconds("0.5 s")
+    (20.0, 500.0)
+
+    Raises:
+      ValueError: if it is not a positive number with a unit.
+    """
+    match = _TIME_PATTERN.fullmatch(text.strip().lower().replace(" ", ""))
+    value = float(match[1]) * _TIME_UNITS[match[2]] if match else 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(
+            "a latency must be a positive number with a unit us, ms or s, got"
+            f" {text[:40]!r}; write 20ms"
+        )
+    return value

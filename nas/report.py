@@ -99,11 +99,7 @@ def _tradeoff(
     predicted = run.evaluation.evaluator == definition.SURROGATE
     return drawing.tradeoff(
         trained,
-        target=(
-            run.search.target_flops
-            if run.reward.objective == definition.FLOPS
-            else None
-        ),
+        target=(run.search.target_flops if definition.weighs_flops(run) else None),
         accuracy="predicted ImageNet top-1" if predicted else "validation accuracy",
     )
 

@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from trainers.executables import StepInputs, UnitState
+from trainers.executables import StepInputs
 
 # Steps that Python may be ahead of the device: enough to keep it busy, few enough that
 # their activations fit its memory.
@@ -17,10 +17,10 @@ _STEPS_AHEAD = 4
 
 Images = Float[Array, "batch height width channels"]
 Labels = Int[Array, " batch"]
-States = Sequence[UnitState]
+States = TypeVar("States")  # what a step keeps between calls: a network's arrays
 
 
-class Step(Protocol):
+class Step(Protocol[States]):
     """A network's training step and evaluation."""
 
     def __call__(
@@ -55,30 +55,37 @@ class Schedule:
       learning_rates: one a step.
       norm_momentum: of batch normalization's running statistics.
       ema_decay: of the averaged weights, where they are kept.
+      ema_warmup: decay by at most (1 + step) / (10 + step), as TensorFlow's averages
+        do when they are told the step: the first weights are soon forgotten.
+      first_step: index of the first step to train, for a run that goes on; random
+        keys are by the step's index.
       seed: of dropout and stochastic depth; None switches both off.
     """
 
     learning_rates: Float[np.ndarray, " steps"]
     norm_momentum: float
     ema_decay: float = 0.0
+    ema_warmup: bool = False
+    first_step: int = 0
     seed: int | None = None
 
     def inputs(self) -> Iterator[StepInputs]:
         """Yields each step's inputs, on the device."""
         norm_momentum = jnp.float32(self.norm_momentum)
-        ema_decay = jnp.float32(self.ema_decay)
         key = None if self.seed is None else jax.random.key(self.seed)
-        for step, learning_rate in enumerate(self.learning_rates):
+        rates = self.learning_rates[self.first_step :]
+        for step, learning_rate in enumerate(rates, self.first_step):
+            most = (1 + step) / (10 + step) if self.ema_warmup else 1.0
             yield StepInputs(
                 learning_rate=jnp.float32(learning_rate),
                 norm_momentum=norm_momentum,
-                ema_decay=ema_decay,
+                ema_decay=jnp.float32(min(self.ema_decay, most)),
                 key=None if key is None else jax.random.fold_in(key, step),
             )
 
 
 def fit(
-    step: Step,
+    step: Step[States],
     states: States,
     batches: Iterable[tuple[Images, Labels]],
     schedule: Schedule,
@@ -108,7 +115,7 @@ def _check(losses: Sequence[Array], index: int) -> None:
 
 
 def accuracy(
-    step: Step,
+    step: Step[States],
     states: States,
     batches: Iterable[tuple[Images, Labels, Bool[Array, " batch"]]],
 ) -> float:

@@ -28,7 +28,7 @@ differs by 1.2, with an epsilon of 1e-5 by 0.55, with ReLU6 by 4.0.
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -38,15 +38,8 @@ from flax import nnx
 from jaxtyping import Float
 
 from search_space import zoo
-from search_space.spec import ArchSpec, MBConvStage
+from trainers import timm_weights
 from trainers.networks import classifier
-from trainers.networks.units import (
-    BatchNorm,
-    ClassifierUnit,
-    ConvUnit,
-    DepthwiseUnit,
-    SqueezeExciteUnit,
-)
 
 TOLERANCE = 1e-4
 ODD_RESOLUTION = 129
@@ -63,7 +56,6 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, str | float]]] = {
 
 Images = Float[np.ndarray, "batch height width channels"]
 Logits = Float[np.ndarray, "batch classes"]
-Weights = dict[str, np.ndarray]  # timm's names; those that were copied are taken out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +100,7 @@ def compare(name: str, *, seed: int = 0) -> list[Comparison]:
     reference = _timm_network(name, seed)
     network = classifier.build(spec, seed=seed)
     weights = {key: value.numpy() for key, value in reference.state_dict().items()}
-    copy_weights(spec, network, weights)
+    timm_weights.copy_weights(spec, network, weights)
     graphdef, arrays = nnx.split(network)
     forward = jax.jit(lambda arrays, images: nnx.merge(graphdef, arrays)(images))
     rng = np.random.default_rng(seed + 1)
@@ -125,81 +117,6 @@ def compare(name: str, *, seed: int = 0) -> list[Comparison]:
             )
         )
     return found
-
-
-def copy_weights(
-    spec: ArchSpec, network: classifier.Classifier, weights: Weights
-) -> None:
-    """Puts timm's `weights` into `network`, and takes them out of `weights`.
-
-    Raises:
-      ValueError: if a shape differs, or timm's network has weights that ours lacks.
-      KeyError: if timm's network lacks weights that ours has.
-      TypeError: if a stage is not of the kind that timm's networks here have.
-    """
-    blocks = zip(network.blocks, _block_names(spec), strict=True)
-    for block, names in blocks:
-        for unit, (name, norm_name) in zip(block.units, names, strict=True):
-            match unit:
-                case ConvUnit():
-                    kernel = weights.pop(f"{name}.weight").transpose(2, 3, 1, 0)
-                    _assign(unit.kernel, kernel, name)
-                    _copy_norm(unit.norm, weights, norm_name)
-                case DepthwiseUnit():
-                    kernel = weights.pop(f"{name}.weight")[:, 0].transpose(1, 2, 0)
-                    _assign(unit.kernel, kernel, name)
-                    _copy_norm(unit.norm, weights, norm_name)
-                case SqueezeExciteUnit():
-                    _copy_squeeze_excite(unit, weights, name)
-                case ClassifierUnit():
-                    _assign(unit.kernel, weights.pop(f"{name}.weight").T, name)
-                    _assign(unit.bias, weights.pop(f"{name}.bias"), name)
-    left = [name for name in weights if not name.endswith("num_batches_tracked")]
-    if left:
-        raise ValueError(f"every weight of timm's must be copied; left are {left}")
-
-
-def _block_names(spec: ArchSpec) -> Iterator[list[tuple[str, str]]]:
-    """Yields timm's names of each block's units: of the convolution, of its norm."""
-    yield [("conv_stem", "bn1")]
-    for i, stage in enumerate(spec.stages):
-        if not isinstance(stage, MBConvStage):
-            raise TypeError(f"stages must be of kind mbconv, got {stage.kind}")
-        expands = stage.expansion > 1
-        convs = ["conv_pw", "conv_dw"] if expands else ["conv_dw"]
-        project = "conv_pwl" if expands else "conv_pw"
-        units = [(conv, f"bn{n}") for n, conv in enumerate(convs, 1)]
-        units += [("se", "")] if stage.se_ratio else []
-        units += [(project, f"bn{len(convs) + 1}")]
-        for j in range(stage.repeats):
-            prefix = f"blocks.{i}.{j}"
-            yield [(f"{prefix}.{conv}", f"{prefix}.{norm}") for conv, norm in units]
-    yield [("conv_head", "bn2"), ("classifier", "")]
-
-
-def _copy_norm(norm: BatchNorm, weights: Weights, name: str) -> None:
-    _assign(norm.scale, weights.pop(f"{name}.weight"), name)
-    _assign(norm.bias, weights.pop(f"{name}.bias"), name)
-    _assign(norm.mean, weights.pop(f"{name}.running_mean"), name)
-    _assign(norm.variance, weights.pop(f"{name}.running_var"), name)
-
-
-def _copy_squeeze_excite(unit: SqueezeExciteUnit, weights: Weights, name: str) -> None:
-    for conv, kernel, bias in (
-        ("conv_reduce", unit.reduce, unit.reduce_bias),
-        ("conv_expand", unit.expand, unit.expand_bias),
-    ):
-        dense = weights.pop(f"{name}.{conv}.weight")[:, :, 0, 0].T
-        _assign(kernel, dense, f"{name}.{conv}")
-        _assign(bias, weights.pop(f"{name}.{conv}.bias"), f"{name}.{conv}")
-
-
-def _assign(variable: nnx.Variable, array: np.ndarray, name: str) -> None:
-    if variable.shape != array.shape:
-        raise ValueError(
-            f"weights of {name} must be of shape {variable.shape}, got {array.shape}"
-        )
-    variable.set_value(np.ascontiguousarray(array))
 
 
 def _timm_network(name: str, seed: int) -> torch.nn.Module:

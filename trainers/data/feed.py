@@ -21,14 +21,24 @@ class Feed(Protocol):
     training split; labels are int32.
     """
 
+    @property
+    def mean(self) -> Float[np.ndarray, " channels"]:
+        """Mean of the training pixels, from 0 to 255, that was subtracted."""
+        ...
+
+    @property
+    def std(self) -> Float[np.ndarray, " channels"]:
+        """Their standard deviation, that was divided by."""
+        ...
+
     def train_batches(
-        self, *, batch_size: int, steps: int, seed: int
+        self, *, batch_size: int, steps: int, seed: int, start: int = 0
     ) -> Iterator[tuple[Images, Labels]]:
         """Yields `steps` full batches of augmented training images.
 
         Every epoch is a fresh permutation by `seed`; a batch may span two epochs, so
-        no example is left out. The same arguments give the same batches. Nothing
-        waits for the device.
+        no example is left out. The same arguments give the same batches, and with
+        `start` those from that step on. Nothing waits for the device.
         """
         ...
 

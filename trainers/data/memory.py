@@ -21,10 +21,15 @@ _CHUNK = 1_000  # images; `np.bincount` needs eight bytes for each of their pixe
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
-    """A split as arrays: standardised images and their classes."""
+    """A split as arrays: standardised images and their classes.
+
+    `mean` and `std` are what standardised them, of pixels from 0 to 255.
+    """
 
     images: Float[Array, "num resolution resolution channels"]
     labels: Int[Array, " num"]
+    mean: Float[np.ndarray, " channels"]
+    std: Float[np.ndarray, " channels"]
 
 
 def prepare(dataset: Dataset, resolution: int) -> dict[str, Prepared]:
@@ -80,8 +85,18 @@ class MemoryFeed:
         """Returns the feed of `dataset` at `resolution`; raises as `prepare`."""
         return cls(**prepare(dataset, resolution), augmentation=dataset.augmentation)
 
+    @property
+    def mean(self) -> Float[np.ndarray, " channels"]:
+        """As `Feed.mean`."""
+        return self.train.mean
+
+    @property
+    def std(self) -> Float[np.ndarray, " channels"]:
+        """As `Feed.std`."""
+        return self.train.std
+
     def train_batches(
-        self, *, batch_size: int, steps: int, seed: int
+        self, *, batch_size: int, steps: int, seed: int, start: int = 0
     ) -> Iterator[tuple[feed.Images, feed.Labels]]:
         """As `Feed.train_batches`."""
         order = jnp.asarray(
@@ -90,7 +105,7 @@ class MemoryFeed:
             )
         )
         key = jax.random.key(seed)
-        for step in range(steps):
+        for step in range(start, steps):
             yield _train_batch(
                 self.train.images,
                 self.train.labels,
@@ -132,7 +147,12 @@ def _standardised(
     scale, offset = np.float32(1 / std), np.float32(-mean / std)
     standardised = images * scale
     standardised += offset  # in place: this is most of the memory there is
-    return Prepared(images=jnp.asarray(standardised), labels=jnp.asarray(labels))
+    return Prepared(
+        images=jnp.asarray(standardised),
+        labels=jnp.asarray(labels),
+        mean=mean,
+        std=std,
+    )
 
 
 @functools.partial(jax.jit, static_argnames="augmentation")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import math
 import os
 import sys
@@ -55,7 +54,7 @@ class StreamFeed:
         return cls(dataset=dataset, resolution=resolution, mean=mean, std=std)
 
     def train_batches(
-        self, *, batch_size: int, steps: int, seed: int
+        self, *, batch_size: int, steps: int, seed: int, start: int = 0
     ) -> Iterator[tuple[feed.Images, feed.Labels]]:
         """As `Feed.train_batches`; crops take the place of shifts."""
         augmentation = self.dataset.augmentation
@@ -67,8 +66,8 @@ class StreamFeed:
         )
         on_device = dataclasses.replace(augmentation, max_shift=0.0)
         key = jax.random.key(seed)
-        batches = _ahead(examples.batch(batch_size))
-        for step, (images, labels) in enumerate(itertools.islice(batches, steps)):
+        batches = _ahead(examples.batch(batch_size)[start:steps])
+        for step, (images, labels) in enumerate(batches, start):
             images = _train_images(
                 images, *self._standardisation(), step, key, on_device
             )

@@ -1,0 +1,262 @@
+"""Exported networks, loaded by something that does not import our packages."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.export
+import numpy as np
+import PIL.Image
+import pytest
+import safetensors.numpy
+import sklearn.datasets
+
+from nas import export
+from search_space import codec, zoo
+from search_space.spec import (
+    ArchSpec,
+    BottleneckStage,
+    ConvStage,
+    Head,
+    MBConvStage,
+    SepConvStage,
+    Stem,
+)
+from trainers import folding, saved
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="pip install '.[onnx]'")
+
+SIDE = 48
+
+
+def every_kind(activation="swish"):
+    """Every stage, skip and pooling there is, strides on odd maps among them."""
+    return ArchSpec(
+        name="every-kind",
+        resolution=SIDE,
+        num_classes=7,
+        activation=activation,
+        stem=Stem(channels=8, pool=True),
+        stages=(
+            MBConvStage(channels=12, kernel=3, stride=1, expansion=1, repeats=2),
+            MBConvStage(
+                channels=16,
+                kernel=5,
+                stride=4,
+                expansion=3,
+                repeats=2,
+                se_ratio=0.25,
+                skip="pool",
+            ),
+            ConvStage(
+                channels=8, kernel=3, stride=1, repeats=1, se_ratio=0.5, skip="pool"
+            ),
+            SepConvStage(channels=12, kernel=3, stride=2, repeats=1),
+            BottleneckStage(channels=16, bottleneck=4, kernel=3, stride=1, repeats=2),
+        ),
+        head=Head(channels=24),
+    )
+
+
+def model_of(spec):
+    """A model with nothing left at zero or one, and its own mean and deviation."""
+    model = saved.fresh(spec, seed=0)
+    rng = np.random.default_rng(1)
+    for name, variable in saved.variables(model.network).items():
+        if variable[...].ndim == 1:
+            low = 0.5 if name.endswith(("variance", "scale")) else -0.5
+            variable.set_value(rng.uniform(low, low + 1, variable.shape).astype("f4"))
+    card = saved.Card(
+        mean=(120.0, 115.0, 110.0),
+        std=(60.0, 61.0, 62.0),
+        class_names=tuple(f"class {i}" for i in range(spec.num_classes)),
+        weights="random",
+    )
+    return saved.Model(spec=spec, network=model.network, card=card)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """scikit-learn's two, as files and as the pixels that the network reads."""
+    folder = tmp_path_factory.mktemp("photographs")
+    pictures = [
+        PIL.Image.fromarray(image).crop((0, 0, 420, 420))
+        for image in sklearn.datasets.load_sample_images().images
+    ]
+    for number, picture in enumerate(pictures):
+        picture.save(folder / f"{number}.png")
+    size = (SIDE, SIDE)
+    pixels = [
+        np.asarray(p.resize(size, PIL.Image.Resampling.BILINEAR)) for p in pictures
+    ]
+    return folder, np.stack(pixels).astype(np.float32)
+
+
+def logits_of(model, pixels):
+    """Of the network as it was trained, batch norm and all."""
+    forward, arrays = folding.logits_of(model.network)
+    return np.asarray(jax.jit(forward)(arrays, model.card.standardise(pixels)))
+
+
+def run_stablehlo(folder, pixels):
+    blob = (folder / "network.stablehlo").read_bytes()
+    return jax.export.deserialize(bytearray(blob)).call(pixels)
+
+
+def run_onnx(folder, pixels):
+    session = onnxruntime.InferenceSession(
+        folder / "network.onnx", providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {"pixels": pixels})[0]
+
+
+def run_safetensors(folder, pixels):
+    weights = safetensors.numpy.load_file(folder / "weights.safetensors")
+    blob = (folder / "forward.stablehlo").read_bytes()
+    return jax.export.deserialize(bytearray(blob)).call(weights, pixels)
+
+
+RUN = {"stablehlo": run_stablehlo, "onnx": run_onnx, "safetensors": run_safetensors}
+
+
+@pytest.mark.parametrize("activation", ["swish", "relu6"])
+def test_every_format_gives_the_networks_logits(tmp_path, photographs, activation):
+    model, (_, pixels) = model_of(every_kind(activation)), photographs
+    want = logits_of(model, pixels)
+    assert np.median(want.std(axis=0)) > 0.05, "else the photographs would not matter"
+    for name, run in RUN.items():
+        export.write(tmp_path / name, model, name)
+        for part in (pixels, pixels[:1]):  # a batch of any size
+            got = np.asarray(run(tmp_path / name, part))
+            np.testing.assert_allclose(got, want[: len(part)], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_the_script_beside_it_classifies_a_picture(tmp_path, photographs, name):
+    """In a process that cannot find our packages."""
+    model, (folder, pixels) = model_of(every_kind()), photographs
+    export.write(tmp_path / "out", model, name)
+    command = [sys.executable, "-P", str(tmp_path / "out" / "run.py")]
+    done = subprocess.run(
+        [*command, str(folder / "1.png")],
+        cwd=tmp_path,
+        env={"PATH": "", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    want = logits_of(model, pixels)[1]
+    printed = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    best = np.argsort(-want)[:5]
+    assert [text for _, text in printed] == [f"class {i}" for i in best]
+    logits = [float(number) for number, _ in printed]
+    np.testing.assert_allclose(logits, want[best], atol=2e-3)  # three digits printed
+
+
+def test_stablehlo_is_for_three_platforms(tmp_path):
+    export.write(tmp_path / "out", model_of(every_kind()), "stablehlo")
+    blob = (tmp_path / "out" / "network.stablehlo").read_bytes()
+    assert set(jax.export.deserialize(bytearray(blob)).platforms) == {
+        "cpu", "cuda", "tpu",
+    }  # fmt: skip
+
+
+def test_folding_leaves_no_statistics():
+    folded = folding.fold(model_of(every_kind()).network)
+    assert not [name for name in saved.variables(folded) if "norm" in name]
+
+
+def test_activation_maps_average_to_the_logits(photographs):
+    """arXiv:1512.04150, equation 2: the class score is the maps' sum over places."""
+    model, (_, pixels) = model_of(every_kind()), photographs
+    images = model.card.standardise(pixels)
+    maps = np.asarray(folding.activation_maps(model.network, images))
+    bias = np.asarray(model.network.blocks[-1].units[-1].bias[...])
+    logits = logits_of(model, pixels)
+    np.testing.assert_allclose(maps.mean((1, 2)) + bias, logits, atol=1e-5)
+
+
+def test_an_exported_folder_is_a_model(tmp_path, photographs):
+    model, (_, pixels) = model_of(every_kind()), photographs
+    export.write(tmp_path / "out", model, "safetensors")
+    again = saved.load(tmp_path / "out")
+    assert (again.spec, again.card) == (model.spec, model.card)
+    np.testing.assert_array_equal(logits_of(again, pixels), logits_of(model, pixels))
+
+
+def test_a_zoo_name_exports_fresh_weights_and_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = every_kind()
+    (tmp_path / "net.json").write_text(codec.dumps(spec))
+    assert export.main(["net.json", "--format", "safetensors", "--seed", "3"]) == 0
+    assert "freshly initialised from seed 3, not trained" in capsys.readouterr().out
+    first = saved.load(tmp_path / "every-kind-safetensors")
+    assert first.card.weights.endswith("not trained")
+
+
+@pytest.fixture
+def exported(tmp_path):
+    folder = tmp_path / "exported"
+    export.write(folder, model_of(every_kind()), "safetensors")
+    return folder
+
+
+def damage_weights(folder):
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def other_architecture(folder):
+    spec = zoo.load("mnasnet-b1")
+    (folder / "architecture.json").write_text(codec.dumps(spec))
+
+
+def wrong_names(folder):
+    card = json.loads((folder / "model.json").read_text())
+    card["class_names"].pop()
+    (folder / "model.json").write_text(json.dumps(card))
+
+
+def other_width(folder):
+    text = (folder / "architecture.json").read_text()
+    (folder / "architecture.json").write_text(
+        text.replace('"channels": 24', '"channels": 32')
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (damage_weights, "whole safetensors file"),
+        (other_architecture, "class_names must have 1000 entries"),
+        (wrong_names, "class_names must have 7 entries"),
+        (other_width, "must be of shape (1, 1, 16, 32), got (1, 1, 16, 24)"),
+        (lambda folder: (folder / "model.json").write_text("{"), "model.json"),
+        (
+            lambda folder: (folder / "architecture.json").unlink(),
+            "does not; name a folder",
+        ),
+    ],
+)
+def test_a_damaged_model_ends_in_one_line(exported, capsys, damage, told):
+    damage(exported)
+    assert export.main([str(exported), "--output", str(exported / "again")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("nas.export: ")
+    assert error.count("\n") == 1
+    assert told in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nothing-b0"], "an architecture is a JSON file"),
+        (["efficientnet-b0", "--format", "tflite"], "stablehlo, onnx, safetensors"),
+    ],
+)
+def test_a_bad_value_ends_in_one_line(capsys, arguments, told):
+    assert export.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert told in error

@@ -1,0 +1,113 @@
+"""Orbax checkpoints of a training run: the last state, whole or not at all.
+
+A checkpoint holds weights, batch statistics, optimizer state and averages. Everything
+else of a run follows from its options and the step: the order of the data, the
+augmentation and the random keys are functions of the seed and the step's index.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import Array
+from pydantic import JsonValue
+
+from trainers.jitted import NetworkState
+
+_STATE, _FACTS = "state", "facts"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or is of another network. One line."""
+
+
+class Checkpoints:
+    """The checkpoints in one folder; only the latest is kept.
+
+    A new one is complete before the old one goes, so a kill at any moment leaves one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Makes the folder if need be; removes what a kill left half written."""
+        self._folder = folder
+        self._manager = ocp.CheckpointManager(
+            folder.resolve(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=1,
+                enable_async_checkpointing=False,
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    @property
+    def step(self) -> int | None:
+        """Steps done at the latest checkpoint; None if there is none."""
+        return self._manager.latest_step()
+
+    def save(
+        self, step: int, state: NetworkState, facts: Mapping[str, JsonValue]
+    ) -> None:
+        """Saves the state after `step` steps, and a few numbers beside it.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                **{
+                    _STATE: ocp.args.StandardSave(_tree(state)),
+                    _FACTS: ocp.args.JsonSave(dict(facts)),
+                }
+            ),
+            force=True,
+        )
+
+    def restore(self, like: NetworkState) -> tuple[NetworkState, dict[str, Any]]:
+        """Returns the latest state, on the devices of `like`, and its facts.
+
+        Raises:
+          CheckpointError: if there is none, it is damaged, or of another network.
+        """
+        step = self.step
+        if step is None:
+            raise CheckpointError(
+                f"{self._folder} must hold a checkpoint and holds none; start anew"
+            )
+        wanted = jax.tree.map(ocp.tree.to_shape_dtype_struct, _tree(like))
+        try:
+            found = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    **{
+                        _STATE: ocp.args.StandardRestore(wanted),
+                        _FACTS: ocp.args.JsonRestore(),
+                    }
+                ),
+            )
+        except (ValueError, KeyError, OSError) as error:
+            raise CheckpointError(
+                f"{self._folder / str(step)} must be a whole checkpoint of this network"
+                f" and recipe: {str(error).splitlines()[0][:200]}; remove the folder to"
+                " start anew"
+            ) from None
+        leaves = [found[_STATE][name] for name in sorted(found[_STATE])]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), found[_FACTS]
+
+
+def _tree(state: NetworkState) -> dict[str, Array]:
+    """The state's arrays, named by their place so that their order is that of names."""
+    return {
+        f"{index:05d}{jax.tree_util.keystr(path, simple=True, separator='.')}": leaf
+        for index, (path, leaf) in enumerate(
+            jax.tree_util.tree_flatten_with_path(state)[0]
+        )
+    }

@@ -1,0 +1,124 @@
+"""How long a network takes for a batch of images, measured on this device.
+
+Networks are folded for inference (`folding`), compiled, and run once before the clock
+starts. Pin the process to the cores meant (`nas.resources.claim_cores`) before JAX
+starts.
+"""
+
+import dataclasses
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from search_space.spec import ArchSpec
+from trainers import folding, saved
+from trainers.networks import classifier
+from trainers.networks.classifier import Block
+from trainers.networks.units import EVALUATION, Mode
+
+_WARM_UP = 3  # runs: the first ones fault memory in
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Milliseconds for one batch: the median of `runs`, and the middle half of them."""
+
+    median_ms: float
+    lower_quartile_ms: float
+    upper_quartile_ms: float
+    runs: int
+
+
+def measure(run: Callable[[], object], *, runs: int) -> Latency:
+    """Times `run`, which must return when its result is there."""
+    for _ in range(_WARM_UP):
+        run()
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        times.append(1e3 * (time.perf_counter() - start))
+    lower, median, upper = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
+    return Latency(
+        median_ms=median, lower_quartile_ms=lower, upper_quartile_ms=upper, runs=runs
+    )
+
+
+def device() -> str:
+    """Names what is measured: the accelerator, or the CPU and how many cores of it."""
+    kind = jax.devices()[0].device_kind
+    if jax.default_backend() != "cpu":
+        return kind
+    number = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    model = models[0] if models else platform.processor() or platform.machine()
+    return f"{number} core{'s' if number != 1 else ''} of {model}"
+
+
+def of_network(spec: ArchSpec, *, batch_size: int, runs: int) -> Latency:
+    """Measures a network of this architecture in JAX; its weights do not matter."""
+    network = folding.fold(classifier.build(spec, seed=0))
+    return _of_module(network, _images(spec, batch_size), runs=runs)
+
+
+def of_block(block: Block, *, in_channels: int, in_size: int, runs: int) -> Latency:
+    """Measures one block of a network alone, for one image."""
+    maps = np.random.default_rng(0).normal(size=(1, in_size, in_size, in_channels))
+    return _of_module(
+        folding.fold_block(block), maps.astype(np.float32), EVALUATION, runs=runs
+    )
+
+
+def of_nothing(*, runs: int) -> Latency:
+    """Measures a call that computes next to nothing: what every call costs."""
+    value = jax.device_put(np.zeros((1, 1, 1, 1), np.float32))
+    negate = jax.jit(jax.numpy.negative).lower(value).compile()
+    return measure(lambda: negate(value).block_until_ready(), runs=runs)
+
+
+def _of_module(
+    module: nnx.Module, images: np.ndarray, *modes: Mode, runs: int
+) -> Latency:
+    graphdef, arrays = nnx.split(module)
+
+    def forward(arrays: nnx.State, images: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, arrays)(images, *modes)  # pyright: ignore[reportCallIssue]
+
+    compiled = jax.jit(forward).lower(arrays, images).compile()
+    arrays, on_device = jax.device_put((arrays, images))
+    return measure(lambda: compiled(arrays, on_device).block_until_ready(), runs=runs)
+
+
+def of_onnxruntime(
+    spec: ArchSpec, *, batch_size: int, runs: int, num_threads: int
+) -> Latency:
+    """Measures the same in onnxruntime on the CPU; needs onnx and onnxruntime."""
+    import onnxruntime  # pyright: ignore[reportMissingImports]  # an extra's
+
+    from trainers import onnx_graph
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(
+        onnx_graph.graph(saved.fresh(spec, seed=0)).SerializeToString(),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
+    inputs = {onnx_graph.INPUT: _images(spec, batch_size)}
+    return measure(lambda: session.run(None, inputs), runs=runs)
+
+
+def _images(spec: ArchSpec, batch_size: int) -> np.ndarray:
+    shape = (batch_size, spec.resolution, spec.resolution, spec.in_channels)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)

@@ -1,0 +1,177 @@
+"""How one network is trained at length: typed recipes, and what they come to.
+
+`EFFICIENTNET` is that of EfficientNet's TensorFlow code (arXiv:1905.11946, section 5),
+with RandAugment in place of AutoAugment, as that code offers too. `SHORT` is for small
+data and a few epochs. Dropout and stochastic depth are the architecture's.
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from trainers import mixing, optim, randaugment
+from trainers.executables import Recipe
+from trainers.jitted import Images, Prepare, Targets
+
+_REFERENCE_BATCH = 256  # that the learning rate is given for
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Budget and recipe of one network's training."""
+
+    epochs: float
+    """Passes over the training split."""
+    batch_size: int
+    """Images in a step, over all devices."""
+    resolution: int | None
+    """Side in pixels of the images; by default the architecture's."""
+    optimizer: Literal["sgd", "rmsprop", "adamw"]
+    """Update rule: Nesterov momentum, TensorFlow 1's RMSProp, or AdamW."""
+    learning_rate: float
+    """Highest learning rate for a batch of 256; others get it in proportion."""
+    schedule: Literal["cosine", "staircase"]
+    """Half a cosine to zero, or a factor of 0.97 after every 2.4 epochs."""
+    warmup_epochs: float
+    """Epochs of linear warm-up."""
+    weight_decay: float = 1e-5
+    """L2 penalty on kernels (decoupled for adamw)."""
+    label_smoothing: float = 0.1
+    """Share of each target that is spread over all classes."""
+    norm_momentum: float = 0.99
+    """Of batch normalization's running statistics."""
+    ema_decay: float = 0.0
+    """Of the averaged weights; 0 keeps none."""
+    randaugment_ops: int = 0
+    """Operations of RandAugment on each image; 0 for none."""
+    randaugment_magnitude: float = 9.0
+    """Their magnitude, from 0 to 10."""
+    mixup: float = 0.0
+    """Alpha of mixup; 0 for none. With cutmix, half of the batches get either."""
+    cutmix: float = 0.0
+    """Alpha of CutMix; 0 for none."""
+    accumulation: int = 1
+    """Parts that a batch is cut into where it does not fit the memory."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of feature maps; weights stay in float32."""
+
+    def __post_init__(self) -> None:
+        """Rejects what trains nothing, with the name of the flag."""
+        for name in ("epochs", "learning_rate"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0 and finite, got {value}")
+        for name in ("batch_size", "accumulation"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name in ("weight_decay", "label_smoothing", "norm_momentum", "ema_decay"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {value}")
+        for name in ("warmup_epochs", "mixup", "cutmix", "randaugment_ops"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, got {value}")
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        if not 0 <= self.randaugment_magnitude <= randaugment.MAX_MAGNITUDE:
+            raise ValueError(
+                "randaugment_magnitude must be from 0 to 10, got"
+                f" {self.randaugment_magnitude}"
+            )
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"accumulation must divide the batch_size {self.batch_size}, got"
+                f" {self.accumulation}"
+            )
+
+    def num_steps(self, num_examples: int) -> int:
+        """Returns the steps that `epochs` come to, at least one."""
+        return max(1, round(self.epochs * num_examples / self.batch_size))
+
+    def learning_rates(self, num_examples: int) -> np.ndarray:
+        """Returns the learning rate of each step."""
+        steps, per_epoch = self.num_steps(num_examples), num_examples / self.batch_size
+        peak = self.learning_rate * self.batch_size / _REFERENCE_BATCH
+        match self.schedule:
+            case "cosine":
+                warmup = min(1.0, self.warmup_epochs / self.epochs)
+                return optim.Cosine(peak=peak, warmup=warmup).values(steps)
+            case "staircase":
+                return optim.Staircase(
+                    peak=peak,
+                    warmup_steps=round(self.warmup_epochs * per_epoch),
+                    factor=0.97,
+                    every=2.4 * per_epoch,
+                ).values(steps)
+
+    def step_recipe(self) -> Recipe:
+        """Returns what is compiled into a step."""
+        return Recipe(
+            optimizer=optim.Optimizer(
+                name=self.optimizer, weight_decay=self.weight_decay
+            ),
+            label_smoothing=self.label_smoothing,
+            ema=self.ema_decay > 0,
+        )
+
+    def prepare(
+        self,
+        mean: Float[np.ndarray, " channels"],
+        std: Float[np.ndarray, " channels"],
+    ) -> Prepare | None:
+        """Returns what is done to each batch on the device; None for nothing.
+
+        Args:
+          mean: what was subtracted from the pixels.
+          std: what they were divided by.
+        """
+        if not (self.randaugment_ops or self.mixup or self.cutmix):
+            return None
+        mean, std = mean.astype(np.float32), std.astype(np.float32)
+
+        def prepare(
+            key: Array, images: Images, targets: Targets
+        ) -> tuple[Images, Targets]:
+            augment_key, mix_key = jax.random.split(key)
+            if self.randaugment_ops:
+                pixels = randaugment.augment(
+                    augment_key,
+                    images * std + mean,
+                    num_ops=self.randaugment_ops,
+                    magnitude=self.randaugment_magnitude,
+                )
+                images = (pixels - mean) / std
+            return mixing.mix(
+                mix_key, images, targets, mixup=self.mixup, cutmix=self.cutmix
+            )
+
+        return prepare
+
+
+EFFICIENTNET = TrainingConfig(
+    epochs=350,
+    batch_size=4096,
+    resolution=None,
+    optimizer="rmsprop",
+    learning_rate=0.016,
+    schedule="staircase",
+    warmup_epochs=5,
+    ema_decay=0.9999,
+    randaugment_ops=2,
+)
+SHORT = TrainingConfig(
+    epochs=10,
+    batch_size=128,
+    resolution=32,
+    optimizer="adamw",
+    learning_rate=0.006,
+    schedule="cosine",
+    warmup_epochs=0.5,
+    norm_momentum=0.9,
+    ema_decay=0.999,
+)
+RECIPES = {"short": SHORT, "efficientnet": EFFICIENTNET}

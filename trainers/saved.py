@@ -1,0 +1,229 @@
+"""A network on the disk: a folder that needs none of this code to be read.
+
+    architecture.json     the architecture (`search_space.codec`)
+    weights.safetensors   its arrays by name, batch norm's statistics among them
+    model.json            what its input means and its outputs are called
+
+safetensors files hold arrays and nothing that runs.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+from jaxtyping import Array, Float
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from search_space import codec
+from search_space.spec import ArchSpec, explain
+from trainers.networks import classifier
+from trainers.networks.classifier import Classifier
+
+ARCHITECTURE = "architecture.json"
+WEIGHTS = "weights.safetensors"
+CARD = "model.json"
+
+_LISTED = 3  # names of arrays in a message
+_STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read, or are not those of the network. One line."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Card:
+    """What a network needs to be told beside its weights.
+
+    Attributes:
+      mean: of each channel's pixels, from 0 to 255; subtracted first.
+      std: likewise; divided by.
+      class_names: in the order of the logits.
+      weights: where the weights come from, in a line for people.
+    """
+
+    version: Literal[1] = 1
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    class_names: tuple[str, ...]
+    weights: str
+
+    def standardise(
+        self, pixels: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Returns what the network reads, of pixels from 0 to 255."""
+        mean, std = (jnp.asarray(v, jnp.float32) for v in (self.mean, self.std))
+        return (pixels.astype(jnp.float32) - mean) / std
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A network with what it takes to use it."""
+
+    spec: ArchSpec
+    network: Classifier
+    card: Card
+
+
+def variables(network: Classifier) -> dict[str, nnx.Variable]:
+    """Returns the network's live arrays by name, such as `blocks.0.units.0.kernel`.
+
+    Setting one of them (`set_value`) changes the network.
+    """
+    return {
+        ".".join(map(str, path)): node
+        for path, node in nnx.iter_graph(network)
+        if isinstance(node, nnx.Variable)
+    }
+
+
+def arrays(network: Classifier) -> dict[str, np.ndarray]:
+    """Returns the network's arrays by name, on the host."""
+    return {
+        name: np.asarray(variable[...]) for name, variable in variables(network).items()
+    }
+
+
+def assign(network: Classifier, values: Mapping[str, np.ndarray]) -> None:
+    """Puts `values` into the network, all of its arrays by name.
+
+    Raises:
+      WeightsError: if a name is missing, unknown, or of another shape; the network is
+        unchanged then.
+    """
+    own = variables(network)
+    if missing := sorted(own.keys() - values.keys()):
+        raise WeightsError(
+            f"weights must hold every array; missing are {_some(missing)}"
+        )
+    if unknown := sorted(values.keys() - own.keys()):
+        raise WeightsError(
+            f"weights must be those of the architecture; it has no {_some(unknown)}"
+        )
+    for name, variable in own.items():
+        if variable.shape != values[name].shape:
+            raise WeightsError(
+                f"{name} must be of shape {variable.shape}, got {values[name].shape};"
+                " give the architecture that the weights belong to"
+            )
+    for name, variable in own.items():
+        variable.set_value(np.asarray(values[name], np.float32))
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays in a safetensors file.
+
+    Raises:
+      WeightsError: if it is not one, not whole, or holds a type that numpy lacks.
+      OSError: if it cannot be read.
+    """
+    try:
+        return safetensors.numpy.load_file(path)
+    except FileNotFoundError:
+        raise
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise WeightsError(
+            f"{path} must be a whole safetensors file of numpy's types, got:"
+            f" {' '.join(str(error).split())}; write or copy it again"
+        ) from None
+
+
+def save(folder: Path, model: Model) -> None:
+    """Writes the three files into `folder`, which is made if need be.
+
+    Raises:
+      OSError: if they cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(folder, model)
+    save_description(folder, model)
+
+
+def save_weights(folder: Path, model: Model) -> None:
+    """Writes weights.safetensors; raises OSError if it cannot."""
+    write_safetensors(folder / WEIGHTS, arrays(model.network))
+
+
+def write_safetensors(path: Path, values: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name; raises OSError if it cannot."""
+    # The format writes memory as it lies: a transposed view would come out wrong.
+    whole = {name: np.ascontiguousarray(value) for name, value in values.items()}
+    safetensors.numpy.save_file(whole, path)
+
+
+def save_description(folder: Path, model: Model) -> None:
+    """Writes architecture.json and model.json; raises OSError if it cannot."""
+    (folder / ARCHITECTURE).write_text(codec.dumps(model.spec))
+    text = json.dumps(dataclasses.asdict(model.card), indent=2)
+    (folder / CARD).write_text(text + "\n")
+
+
+def load(folder: Path) -> Model:
+    """Returns the model in `folder`.
+
+    Raises:
+      ValueError: if a file is malformed, or the weights are not the architecture's.
+        One line.
+      OSError: if a file is missing or cannot be read.
+    """
+    spec = codec.load_file(folder / ARCHITECTURE)
+    card = _read_card(folder / CARD, spec)
+    network = classifier.build(spec, seed=0)
+    try:
+        assign(network, read_safetensors(folder / WEIGHTS))
+    except WeightsError as error:
+        raise WeightsError(f"{folder / WEIGHTS}: {error}") from None
+    return Model(spec=spec, network=network, card=card)
+
+
+def fresh(spec: ArchSpec, *, seed: int) -> Model:
+    """Returns a model with freshly drawn weights, for pixels scaled to -1 ... 1."""
+    middle = (127.5,) * spec.in_channels
+    return Model(
+        spec=spec,
+        network=classifier.build(spec, seed=seed),
+        card=Card(
+            mean=middle,
+            std=middle,
+            class_names=tuple(str(i) for i in range(spec.num_classes)),
+            weights=f"freshly initialised from seed {seed}, not trained",
+        ),
+    )
+
+
+_CARD = TypeAdapter(Card)
+
+
+def _read_card(path: Path, spec: ArchSpec) -> Card:
+    try:
+        card = _CARD.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise WeightsError(f"{path}: {explain(error)}") from None
+    lengths = {
+        "mean": (len(card.mean), spec.in_channels),
+        "std": (len(card.std), spec.in_channels),
+        "class_names": (len(card.class_names), spec.num_classes),
+    }
+    for name, (got, wanted) in lengths.items():
+        if got != wanted:
+            raise WeightsError(
+                f"{path}: {name} must have {wanted} entries, as the architecture"
+                f" beside it has, got {got}"
+            )
+    if not all(map(math.isfinite, (*card.mean, *card.std))):
+        raise WeightsError(f"{path}: mean and std must be finite, got {card.mean}")
+    return card
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
