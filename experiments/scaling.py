@@ -163,7 +163,7 @@ class Comparison:
     )
     child: ChildConfig = dataclasses.field(
         default_factory=lambda: ChildConfig(
-            steps=400, batch_size=32, resolution=BASELINE.resolution
+            steps=600, batch_size=32, resolution=BASELINE.resolution
         )
     )
 
