@@ -32,6 +32,14 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def policy(self) -> Path:
+        """What the controller's policy had settled on after each update, if it has one.
+
+        For people to look at: a search is resumed without it.
+        """
+        return self.path / "policy.jsonl"
+
+    @property
     def best(self) -> Path:
         """The child with the highest reward, as an architecture file."""
         return self.path / "best.json"

@@ -25,9 +25,9 @@ from nas import (
     journal,
     plan,
     provenance,
-    report,
     results,
     run_folder,
+    search_page,
 )
 from nas.command_line import UsageError
 from nas.definition import Definition, EvaluationOptions, SearchOptions
@@ -216,7 +216,7 @@ def _conclude(run: _Run, console: Console) -> None:
     """
     contents = journal.read(run.folder.journal)
     results.write(run.folder, contents, run.parts.space)
-    report.write(run.folder, contents, run.arguments.definition, run.parts.space)
+    search_page.write(run.folder, contents, run.arguments.definition, run.parts.space)
     best = results.best(contents.trained)
     if best is None:
         line(console, "Best", f"none was measured; {run.folder.report} has the reasons")

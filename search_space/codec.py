@@ -22,7 +22,7 @@ from typing import Any, Literal, cast
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from search_space.spec import ArchSpec, explain, shorten
+from search_space.spec import ArchSpec, Stage, explain, shorten
 
 VERSION = 1
 MAX_SIZE = 2**20  # characters; the longest spec allowed has some 20,000
@@ -58,7 +58,7 @@ def dumps(spec: ArchSpec, found: Mapping[str, JsonValue] | None = None) -> str:
     """
     document: dict[str, Any] = {
         "version": VERSION,
-        "architecture": dataclasses.asdict(spec),
+        "architecture": to_json(spec),
     }
     if found is not None:
         document["found"] = dict(found)
@@ -68,6 +68,11 @@ def dumps(spec: ArchSpec, found: Mapping[str, JsonValue] | None = None) -> str:
         raise ArchitectureError(f"found must be JSON: {error}") from error
     _parse(text)
     return text + "\n"
+
+
+def to_json(part: ArchSpec | Stage) -> dict[str, Any]:
+    """Returns an architecture, or a part of one, as it stands in a file."""
+    return dataclasses.asdict(part)
 
 
 def loads(text: str) -> ArchSpec:
