@@ -211,6 +211,8 @@ def _shares(
     sequences: Sequence[tuple[int, ...]], num_choices: tuple[int, ...]
 ) -> list[list[float]]:
     """How often each choice occurs among the sequences, decision by decision."""
+    if not sequences:
+        return []
     columns = zip(*sequences, strict=True)
     return [
         [column.count(choice) / len(column) for choice in range(count)]

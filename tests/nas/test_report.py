@@ -78,14 +78,15 @@ class Page(html.parser.HTMLParser):
 
     @property
     def cells(self):
-        return [text.strip() for tag, text in self.texts if tag in {"td", "dd", "small"}]
+        shown = {"td", "dd", "small"}
+        return [text.strip() for tag, text in self.texts if tag in shown]
 
     def handle_starttag(self, tag, attrs):
         assert not {"src", "href"} & dict(attrs).keys(), "it must need nothing else"
         self.texts.append((tag, ""))
         self._id = dict(attrs).get("id")
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, _):
         self._id = None
 
     def handle_data(self, data):
