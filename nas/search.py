@@ -103,6 +103,12 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
         )
     contents = journal.read(run_folder.open_existing(parsed.run.resume).journal)
     recorded = definition.from_json(contents.header.definition)
+    space = recorded.search.space
+    if ":" in space and parsed.definition.search.space != space:
+        raise UsageError(
+            f"the search's space {space} is a module, and importing it runs it; add "
+            f"--space {space} if you trust it"
+        )
     defaults = Arguments(
         run=RunOptions(children=contents.header.num_children), definition=recorded
     )

@@ -22,6 +22,7 @@ from typing import Any, Literal, cast
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from search_space import files
 from search_space.spec import ArchSpec, Stage, explain, shorten
 
 VERSION = 1
@@ -96,8 +97,11 @@ def load_file(path: pathlib.Path | str) -> ArchSpec:
       ArchitectureError: as `loads`, the path in front of the message.
       OSError: if the file cannot be read.
     """
-    with pathlib.Path(path).open("rb") as file:
-        data = file.read(4 * MAX_SIZE + 1)  # a character takes at most four bytes
+    try:
+        # A character takes at most four bytes.
+        data = files.read_bounded(pathlib.Path(path), 4 * MAX_SIZE)
+    except ValueError as error:
+        raise ArchitectureError(str(error)) from error
     try:
         return loads(data.decode())
     except UnicodeDecodeError as error:
