@@ -97,7 +97,7 @@ class _Layout:
         vectors = [leaf for leaf in leaves if leaf.ndim == 1]
         joined = (np.concatenate(vectors),) if vectors else ()
         others = (leaf for leaf in leaves if leaf.ndim != 1)
-        return tuple(jnp.array(leaf, copy=True) for leaf in (*others, *joined))
+        return jax.device_put((*others, *joined), may_alias=False)
 
     def split(self, arrays: Leaves) -> Any:
         """Returns what `join` was given."""
@@ -203,17 +203,6 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
     """Returns the network's static part and its initial training state."""
     defs: list[UnitDef] = []
     states: list[UnitState] = []
-    rule = optim.chain(recipe.optimizer)
-
-    # Optimizer state starts out constant: told from one number, it compiles nothing.
-    def initial(params: Leaves) -> Any:
-        values = rule.init(tuple(jnp.zeros((1,) * p.ndim) for p in params))
-        shapes = jax.eval_shape(rule.init, params)
-        return jax.tree.map(
-            lambda value, like: np.full(like.shape, np.ravel(value)[0], like.dtype),
-            values,
-            shapes,
-        )
 
     def add(unit: nnx.Module) -> int:
         graphdef, *modules = nnx.split(unit, nnx.Param, nnx.BatchStat)
@@ -222,7 +211,10 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
         params, stats = map(_Layout.join, layouts, modules)
         trained = Trained(
             params=params,
-            optimizer=jax.device_put(initial(params)),
+            optimizer=jax.device_put(
+                _initial(recipe.optimizer, tuple(leaf.shape for leaf in params)),
+                may_alias=False,
+            ),
             ema=(layouts[0].join(modules[0]), layouts[1].join(modules[1]))
             if recipe.ema
             else None,
@@ -239,6 +231,20 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
         for block in model.blocks
     )
     return Network(tuple(defs), blocks, model.dtype), states
+
+
+@lru_cache(maxsize=_MAX_UNITS)
+def _initial(optimizer: optim.Optimizer, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    """The optimizer's initial state for weights of these shapes, as NumPy arrays."""
+    rule = optim.chain(optimizer)
+    # Each array starts out constant: told from one number, this compiles nothing.
+    like = tuple(jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes)
+    values = rule.init(tuple(jnp.zeros((1,) * len(shape)) for shape in shapes))
+    return jax.tree.map(
+        lambda value, like: np.full(like.shape, np.ravel(value)[0], like.dtype),
+        values,
+        jax.eval_shape(rule.init, like),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
