@@ -20,9 +20,10 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from trainers import compilation, optim
+from trainers import optim
 from trainers.networks.classifier import Classifier
 from trainers.networks.units import Mode
+from trainers.programs import Program
 
 _MAX_UNITS = 4096  # executables kept; the spaces here have a few hundred distinct units
 
@@ -249,7 +250,7 @@ def _initial(optimizer: optim.Optimizer, shapes: tuple[tuple[int, ...], ...]) ->
 
 @dataclasses.dataclass(frozen=True)
 class Executables:
-    """The jitted functions of one unit."""
+    """The compiled functions of one unit."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -260,10 +261,8 @@ class Executables:
 def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
     """Returns the functions of a unit, which compile when they are first called."""
     rule = optim.chain(recipe.optimizer)
-    jit = partial(jax.jit, compiler_options=compilation.options())
 
-    @jit
-    def forward(params, stats, x, shortcut, mode):
+    def linearized(x, shortcut, params, stats, mode):
         def call(params, x, shortcut):
             return unit.call(params, stats, x, shortcut, mode)
 
@@ -273,18 +272,19 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
             )
         else:
             y, vjp, new_stats = jax.vjp(call, params, x, shortcut, has_aux=True)
-        inputs = (params, stats, x, shortcut, mode)
-        return y, new_stats, _Residuals.of(vjp, inputs)
+        return y, new_stats, _Residuals.of(vjp, (params, stats, x, shortcut, mode))
 
-    @partial(jit, donate_argnames="trained")
-    def backward(residuals, given, grad, trained, stats, new_stats, inputs):
-        vjp = residuals.vjp((trained.params, stats, *given))
+    def transposed(grad, given, kept, trained, stats, new_stats, inputs):
+        x, shortcut, mode = given
+        wiring = jax.eval_shape(
+            lambda *args: linearized(*args)[2],
+            *(x, shortcut, trained.params, stats, mode),
+        ).wiring
+        vjp = _Residuals(kept, wiring).vjp((trained.params, stats, *given))
         grads, *through = vjp(grad)
-        grad_x, grad_shortcut = through or (None, None)
-        return grad_x, grad_shortcut, _update(rule, grads, trained, new_stats, inputs)
+        return through, _update(rule, grads, trained, new_stats, inputs)
 
-    @partial(jit, donate_argnames="trained")
-    def classify(trained, stats, x, labels, mode, inputs):
+    def classified(x, labels, trained, stats, mode, inputs):
         def loss_of(params, x):
             logits, _ = unit.call(params, stats, x, None, mode)
             return _loss(logits, labels, recipe.label_smoothing)
@@ -293,6 +293,27 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
             trained.params, x
         )
         return loss, grad_x, _update(rule, grads, trained, stats, inputs)
+
+    name = repr((unit, recipe, is_first))
+    run_forward = Program(linearized, f"forward {name}")
+    run_backward = Program(transposed, f"backward {name}", donated=[3])
+    run_classify = Program(classified, f"classify {name}", donated=[2])
+    num_stats = 1 if unit.stats.shapes else 0
+
+    def forward(params, stats, x, shortcut, mode):
+        y, *rest = run_forward(x, shortcut, params, stats, mode)
+        return y, tuple(rest[:num_stats]), tuple(rest[num_stats:])
+
+    def backward(kept, given, grad, trained, stats, new_stats, inputs):
+        outputs = run_backward(grad, given, kept, trained, stats, new_stats, inputs)
+        tree = jax.tree.structure(trained)
+        through = outputs[: len(outputs) - tree.num_leaves]
+        grad_x, grad_shortcut = (*through, None, None)[:2]
+        return grad_x, grad_shortcut, tree.unflatten(outputs[len(through) :])
+
+    def classify(trained, stats, x, labels, mode, inputs):
+        loss, grad_x, *rest = run_classify(x, labels, trained, stats, mode, inputs)
+        return loss, grad_x, jax.tree.structure(trained).unflatten(rest)
 
     return Executables(forward, backward, classify)
 
