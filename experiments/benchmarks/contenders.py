@@ -67,7 +67,7 @@ def search(
     if method in peers.PEERS:
         peers.PEERS[method].search(num_choices, evaluate, num_children, seed)
         return
-    ours = (OURS | ABLATIONS)[method]
+    ours = {**OURS, **ABLATIONS}[method]
     optimize(
         controller.build(ours.name, num_choices=num_choices, **ours.options),
         evaluate,

@@ -17,7 +17,7 @@ of the whole process less what evaluating takes, so that other programs hardly c
 imports and compilation come before, in a short search that is not counted.
 
 Every finished (section, method, seed) is kept in experiments/results, with the commit
-and the command that made it; run again, only what is missing is run. Peers that are
+that made it; run again, only what is missing is run. Peers that are
 not installed (`pip install '.[peers]'`) are named and left out.
 """
 
@@ -26,7 +26,6 @@ import dataclasses
 import functools
 import json
 import multiprocessing
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -212,10 +211,7 @@ def _carry_out(jobs: Sequence[_Job], parsed: Arguments, path: Path) -> Results:
         for job in jobs
         if str(job.seed) not in results.get(job.section, {}).get(job.method, {})
     ]
-    made = {
-        "commit": provenance.git_commit(),
-        "command": shlex.join(["search_efficiency", *sys.argv[1:]]),
-    }
+    made = {"commit": provenance.git_commit()}
     # JAX's threads do not survive a fork.
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(parsed.workers, spawn) as pool:
