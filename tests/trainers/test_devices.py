@@ -64,6 +64,9 @@ def on_four():
             **os.environ,
             "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
             "JAX_PLATFORMS": "cpu",
+            # Virtual devices wait for each other on XLA's threads, by default one a
+            # core: where those are few, they wait for ever.
+            "NPROC": "32",
         },
         capture_output=True,
         text=True,
