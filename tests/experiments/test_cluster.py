@@ -147,7 +147,8 @@ def head(tmp_path):
         "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1",
         "--node-ip-address=127.0.0.1", f"--port={free_port()}",
         f"--dashboard-port={port}", "--dashboard-host=127.0.0.1",
-        "--ray-client-server-port=0", f"--dashboard-agent-listen-port={free_port()}",
+        f"--ray-client-server-port={free_port()}",
+        f"--dashboard-agent-listen-port={free_port()}",
         "--disable-usage-stats",
     ]  # fmt: skip
     log = tmp_path / "head.log"
