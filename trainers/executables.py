@@ -11,7 +11,7 @@ and in later runs.
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from trainers import optim
+from trainers.devices import Devices
 from trainers.networks.classifier import Classifier
 from trainers.networks.units import Mode
 from trainers.programs import Program
@@ -28,6 +29,7 @@ from trainers.programs import Program
 _MAX_UNITS = 4096  # executables kept; the spaces here have a few hundred distinct units
 
 Leaves = tuple[Array, ...]
+_Arrays = TypeVar("_Arrays")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -356,15 +358,22 @@ class ChainedStep:
         network: Network,
         recipe: Recipe,
         executables: Callable[..., Executables] = compiled,
+        devices: Devices | None = None,
     ) -> None:
+        """Compiles nothing yet; a batch is split over `devices`, where given."""
+        self._devices = devices
         self._network = network
         self._run = [
             executables(unit, recipe, is_first=i == 0)
             for i, unit in enumerate(network.units)
         ]
-        self._train = jnp.asarray(True)  # noqa: FBT003
-        self._evaluate = jnp.asarray(False)  # noqa: FBT003
-        self._one = jnp.float32(1.0)
+        self._train = self._copied(jnp.asarray(True))  # noqa: FBT003
+        self._evaluate = self._copied(jnp.asarray(False))  # noqa: FBT003
+        self._one = self._copied(jnp.float32(1.0))
+
+    def place(self, states: Sequence[UnitState]) -> list[UnitState]:
+        """Returns initial states on the devices."""
+        return self._copied(list(states))
 
     def __call__(
         self,
@@ -377,6 +386,9 @@ class ChainedStep:
 
         The step overwrites the arrays of `states`, which are of no use afterwards.
         """
+        if self._devices is not None:
+            images, labels = self._devices.split((images, labels))
+            inputs = self._devices.copy(inputs)
         states = list(states)
         modes = self._modes(inputs)
         kept: dict[int, Any] = {}
@@ -420,6 +432,8 @@ class ChainedStep:
         NaN if a logit is not finite. Runs the training executables with the running
         statistics, so that evaluation compiles nothing of its own.
         """
+        if self._devices is not None:
+            images, labels, mask = self._devices.split((images, labels, mask))
         mode = Mode(train=self._evaluate, momentum=self._one)
 
         def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
@@ -432,6 +446,9 @@ class ChainedStep:
         head = states[-1]
         logits, *_ = classifier(head.trained.params, head.stats, x, None, mode)
         return _count_correct(logits, labels, mask)
+
+    def _copied(self, arrays: _Arrays) -> _Arrays:
+        return arrays if self._devices is None else self._devices.copy(arrays)
 
     def _modes(self, inputs: StepInputs) -> list[Mode]:
         blocks = self._network.blocks

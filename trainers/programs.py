@@ -89,7 +89,8 @@ def _kept(
     """Returns the function as it was exported, now or at some time before."""
     start = time.perf_counter()
     shapes = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
-    key = repr((_version(), jax.default_backend(), name, tree, shapes))
+    num_devices = max(len(leaf.sharding.device_set) for leaf in leaves)
+    key = repr((_version(), jax.default_backend(), num_devices, name, tree, shapes))
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.exported"
     found = _read(path)
     if found is not None:
