@@ -18,12 +18,23 @@ costs in fact. Accuracy is on the validation split.
 Fashion-MNIST's images have 28 pixels, and the baseline sees 16 of them: scaling the
 resolution adds detail up to 28 pixels, and only larger pixels from there on.
 
-Not yet run at its full budget. From the seconds that a step of the baseline and of the
-largest networks takes, it should last about 20 minutes on two cores.
+Result on two cores that other work shared, in 18 minutes, at commit 5dfaade; mean and
+standard deviation of three seeds, the baseline at 76.46 +- 0.79 %:
+
+    times   depth           width           resolution      compound
+    2       75.55 +- 0.93   78.31 +- 0.31   77.59 +- 0.88   77.55 +- 0.97
+    4       76.53 +- 0.41   79.83 +- 0.46   78.53 +- 1.36   78.01 +- 0.48
+    8       72.90 +- 2.18   81.41 +- 0.24   78.39 +- 1.30   79.61 +- 0.34
+
+Width is best at every size, unlike in the paper, where compound scaling is. Compound
+scaling comes second at 8 times. Depth does not pay at all. What may be behind it: 600
+steps are a third of an epoch, in which deep networks do not get far; 8 channels are
+few, so width is what the baseline lacks; and beyond 28 pixels there is no detail.
 """
 
 import contextlib
 import dataclasses
+import html
 import json
 import statistics
 import sys
@@ -324,8 +335,12 @@ def _conclude(
     if result is not None:
         result.parent.mkdir(parents=True, exist_ok=True)
         run_folder.write_whole(result, text)
+    options = definition.read(contents.header.definition, Comparison)
     body = [
         "<h1>Ways of scaling, at equal multiply-adds</h1>",
+        f"<p>{html.escape(contents.header.dataset)}. Each network trained for "
+        f"{options.child.steps:,} steps of {options.child.batch_size} images, with "
+        f"{options.comparison.repeats} seeds. Bars: one standard deviation.</p>",
         page.figure(_curves(rows)),
         page.table(_COLUMNS, map(_cells, rows)),
     ]
@@ -373,18 +388,23 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _curves(rows: Sequence[dict[str, Any]]) -> go.Figure:
     """Mean accuracy over multiply-adds, a curve for each method from the baseline."""
-    figure = go.Figure(layout={"template": "plotly_white", "height": 460})
+    layout = {"template": "plotly_white", "height": 460, "margin": {"t": 40}}
+    figure = go.Figure(layout=layout)
     measured = [row for row in rows if row["mean"] is not None]
     for method in METHODS:
         curve = [row for row in measured if row["method"] in (method, BASELINE.name)]
         figure.add_scatter(
-            x=[row["num_macs"] for row in curve],
+            x=[row["times_macs"] for row in curve],
             y=[row["mean"] for row in curve],
             error_y={"array": [row["standard_deviation"] or 0.0 for row in curve]},
             mode="lines+markers",
             name=method,
         )
-    figure.update_xaxes(title="multiply-adds", type="log", tickformat="~s")
+    figure.update_xaxes(
+        title="times the baseline's multiply-adds",
+        type="log",
+        tickvals=(1, *MULTIPLES),
+    )
     figure.update_yaxes(title="validation accuracy", tickformat=".1%")
     return figure
 

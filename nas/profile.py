@@ -165,12 +165,10 @@ def _latencies(spec: ArchSpec, options: LatencyOptions) -> dict[str, Any]:
         )
     }
     if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
-        found["onnxruntime"] = latency.of_onnxruntime(
-            spec,
-            batch_size=options.batch_size,
-            runs=options.runs,
-            num_threads=options.cores,
+        run = latency.onnxruntime_call(
+            spec, batch_size=options.batch_size, num_threads=options.cores
         )
+        found["onnxruntime"] = latency.measure(run, runs=options.runs)
     about = {"batch_size": options.batch_size, "device": latency.device()}
     return {name: dataclasses.asdict(value) | about for name, value in found.items()}
 

@@ -96,5 +96,8 @@ def git_commit() -> str | None:
 
 
 def command_line() -> list[str]:
-    """Returns the command that started this process."""
-    return [sys.executable, *sys.orig_argv[1:]]
+    """Returns the command that started this process, without Python's own path.
+
+    Results are passed on, and that path says more about a machine than about them.
+    """
+    return [Path(sys.executable).name, *sys.orig_argv[1:]]

@@ -7,7 +7,6 @@ family.json and family.html.
 
 import contextlib
 import dataclasses
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from nas import (
     family_page,
     grid,
     journal,
+    models,
     provenance,
     run_folder,
     scaling_definition,
@@ -44,8 +44,9 @@ from nas.scaling_definition import (
     CoefficientOptions,
     FamilyDefinition,
     FamilyOptions,
+    members_asked,
 )
-from search_space import codec, cost, zoo
+from search_space import cost, zoo
 from search_space.spec import ArchSpec
 from trainers.child import ChildConfig
 
@@ -81,7 +82,8 @@ class Arguments:
     architecture: Annotated[
         str | None, tyro.conf.Positional, tyro.conf.arg(metavar="ARCHITECTURE")
     ] = None
-    """A JSON file, such as a search's best.json, or a name such as efficientnet-b0."""
+    """A JSON file such as a search's best.json, a model's or a training run's folder,
+    or a name such as efficientnet-b0."""
     run: RunOptions = RunOptions()
     family: FamilyOptions = dataclasses.field(default_factory=FamilyOptions)
     coefficients: CoefficientOptions = dataclasses.field(
@@ -120,7 +122,7 @@ def parse(
                 f"{', '.join(zoo.names())}"
             )
         scaling_definition.check(parsed.family, parsed.coefficients)
-        return parsed, parsed.of(_load(parsed.architecture))
+        return parsed, parsed.of(models.architecture(parsed.architecture))
     if parsed.run.output is not None or parsed.architecture is not None:
         raise UsageError(
             "--resume keeps its folder and its architecture; drop "
@@ -151,12 +153,6 @@ def _parse(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
     )
 
 
-def _load(name: str) -> ArchSpec:
-    if os.sep in name or name.endswith(".json"):
-        return codec.load_file(name)
-    return zoo.load(name)
-
-
 def read_definition(folder: RunFolder) -> FamilyDefinition:
     """Returns the definition in the header of a grid's journal.
 
@@ -166,8 +162,8 @@ def read_definition(folder: RunFolder) -> FamilyDefinition:
     header = journal.read(folder.journal).header
     if not grid.is_grid(header.definition):
         raise ValueError(
-            f"{folder.path} must hold a grid of nas.scale, and holds an architecture "
-            f"search; go on with python -m nas.search --resume {folder.path}"
+            f"{folder.path} must hold a grid of nas.scale, and holds another run; "
+            f"{folder.config.name} there has the command that goes on with it"
         )
     return definition.read(header.definition, FamilyDefinition)
 
@@ -260,6 +256,7 @@ def _undertake(
         seed=seed,
         num_children=lineup.size,
         workers=parsed.workers,
+        batch_size=asked.child.batch_size,
         folder=folder,
         contents=journal.read(folder.journal),
     )
@@ -327,6 +324,8 @@ def _list_members(folder: RunFolder, made: Family, console: Console) -> None:
             f"{member.spec.resolution} pixels, {format_bytes(held)} for "
             f"{made.definition.family.memory_for}",
         )
+    if members_asked(made.definition.family) is None and len(made.members) == 1:
+        line(console, "Larger", "none: the next larger network breaks a target")
     line(
         console,
         "Written",

@@ -164,6 +164,17 @@ def check(family: FamilyOptions, coefficients: CoefficientOptions) -> None:
         raise ValueError(
             f"--memory-batch must be at least 1, got {family.memory_batch}"
         )
+    if coefficients.repeats < 1:
+        raise ValueError(f"--repeats must be at least 1, got {coefficients.repeats}")
+    default = CoefficientOptions()
+    if not coefficients.search_coefficients and (
+        (coefficients.grid_step, coefficients.repeats)
+        != (default.grid_step, default.repeats)
+    ):
+        raise ValueError(
+            "--grid-step and --repeats are of the grid that --search-coefficients "
+            "trains; add it, or drop them"
+        )
     own = [coefficients.alpha, coefficients.beta, coefficients.gamma]
     if family.preset and (coefficients.search_coefficients or own != [None] * 3):
         raise ValueError(

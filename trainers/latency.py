@@ -68,16 +68,20 @@ def device() -> str:
 
 def of_network(spec: ArchSpec, *, batch_size: int, runs: int) -> Latency:
     """Measures a network of this architecture in JAX; its weights do not matter."""
+    return measure(network_call(spec, batch_size=batch_size), runs=runs)
+
+
+def network_call(spec: ArchSpec, *, batch_size: int) -> Callable[[], object]:
+    """Returns what runs such a network once, compiled, in JAX."""
     network = folding.fold(classifier.build(spec, seed=0))
-    return _of_module(network, _images(spec, batch_size), runs=runs)
+    return _call(network, _images(spec, batch_size))
 
 
 def of_block(block: Block, *, in_channels: int, in_size: int, runs: int) -> Latency:
     """Measures one block of a network alone, for one image."""
     maps = np.random.default_rng(0).normal(size=(1, in_size, in_size, in_channels))
-    return _of_module(
-        folding.fold_block(block), maps.astype(np.float32), EVALUATION, runs=runs
-    )
+    call = _call(folding.fold_block(block), maps.astype(np.float32), EVALUATION)
+    return measure(call, runs=runs)
 
 
 def of_nothing(*, runs: int) -> Latency:
@@ -87,9 +91,7 @@ def of_nothing(*, runs: int) -> Latency:
     return measure(lambda: negate(value).block_until_ready(), runs=runs)
 
 
-def _of_module(
-    module: nnx.Module, images: np.ndarray, *modes: Mode, runs: int
-) -> Latency:
+def _call(module: nnx.Module, images: np.ndarray, *modes: Mode) -> Callable[[], object]:
     graphdef, arrays = nnx.split(module)
 
     def forward(arrays: nnx.State, images: jax.Array) -> jax.Array:
@@ -97,13 +99,16 @@ def _of_module(
 
     compiled = jax.jit(forward).lower(arrays, images).compile()
     arrays, on_device = jax.device_put((arrays, images))
-    return measure(lambda: compiled(arrays, on_device).block_until_ready(), runs=runs)
+    return lambda: compiled(arrays, on_device).block_until_ready()
 
 
-def of_onnxruntime(
-    spec: ArchSpec, *, batch_size: int, runs: int, num_threads: int
-) -> Latency:
-    """Measures the same in onnxruntime on the CPU; needs onnx and onnxruntime."""
+def onnxruntime_call(
+    spec: ArchSpec, *, batch_size: int, num_threads: int
+) -> Callable[[], object]:
+    """Returns what runs such a network once in onnxruntime on the CPU.
+
+    Needs onnx and onnxruntime.
+    """
     import onnxruntime  # pyright: ignore[reportMissingImports]  # an extra's
 
     from trainers import onnx_graph
@@ -116,7 +121,7 @@ def of_onnxruntime(
         providers=["CPUExecutionProvider"],
     )
     inputs = {onnx_graph.INPUT: _images(spec, batch_size)}
-    return measure(lambda: session.run(None, inputs), runs=runs)
+    return lambda: session.run(None, inputs)
 
 
 def _images(spec: ArchSpec, batch_size: int) -> np.ndarray:

@@ -95,7 +95,7 @@ def test_the_largest_member_within_targets(tmp_path, targets):
     ("arguments", "told"),
     [
         ([], "an architecture is needed"),
-        (["b0"], "network must be one of"),
+        (["b0"], "an architecture is a JSON file"),
         (["none.json"], "none.json"),
         (["efficientnet-b0", "--phi", "one"], "--phi must be numbers"),
         (["efficientnet-b0", "--phi", "nan"], "phi must be from -32 to 32, got nan"),
@@ -115,7 +115,9 @@ def test_the_largest_member_within_targets(tmp_path, targets):
         (["efficientnet-b0", "--search-coefficients", "--grid-step", "0"], "(0, 1]"),
         (["efficientnet-b0", "--search-coefficients", "--grid-step", "0.3",
           "--tolerance", "0.01"], "none is within"),
-        (["efficientnet-b0", "--search-coefficients", "--repeats", "0"], "got 0"),
+        (["efficientnet-b0", "--search-coefficients", "--repeats", "0"],
+         "--repeats must be at least 1, got 0"),
+        (["efficientnet-b0", "--repeats", "3"], "--search-coefficients trains"),
         (["efficientnet-b0", "--search-coefficients", "--resolution", "16"],
          "--resolution 16 does not suit efficientnet-b0"),
         (["efficientnet-b0", "--search-coefficients", "--dataset", "digit"],
@@ -233,7 +235,21 @@ def test_a_search_is_not_resumed_as_a_grid(capsys, tmp_path):
     )
     journal.create(tmp_path / "journal.jsonl", header)
     assert scale.main(["--resume", str(tmp_path)]) == 2
-    assert "holds an architecture search" in capsys.readouterr().err
+    assert "must hold a grid" in capsys.readouterr().err
+
+
+def test_a_target_that_leaves_no_room_is_said(capsys, tmp_path):
+    # The smallest phi above 0 adds a layer to every stage of B0: 570M multiply-adds.
+    family(tmp_path, "efficientnet-b0", "--target-flops", "400M")
+    assert "the next larger network breaks a target" in capsys.readouterr().out
+
+
+def test_a_training_runs_folder_is_an_architecture(tmp_path):
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    text = codec.dumps(zoo.load("mobilenet-v1"))
+    (tmp_path / "run" / "model" / "architecture.json").write_text(text)
+    _, (spec,) = family(tmp_path, "run", "--phi", "0")
+    assert spec.stages == zoo.load("mobilenet-v1").stages
 
 
 @pytest.mark.slow

@@ -1,0 +1,144 @@
+"""How long a network takes for one image: here, in PyTorch and in onnxruntime.
+
+    pip install '.[onnx,peers]'
+    python -m experiments.benchmarks.latency
+    python -m experiments.benchmarks.latency --network runs/20250101-120000/best.json
+
+One core, float32, fresh weights, images already in memory. PyTorch runs eagerly in
+inference mode, with its usual layout and with channels last; ours and onnxruntime's
+have batch norm folded into the convolutions. The four take turns, so that all see the
+same machine; each round gives a median of its runs, and the median round is reported.
+"""
+
+import dataclasses
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch  # pyright: ignore[reportMissingImports]
+import tyro
+
+from experiments.benchmarks import torch_peer
+from nas import models, provenance, resources
+from nas.run_folder import write_whole
+from search_space.spec import ArchSpec
+from trainers import latency
+
+RESULT = Path("experiments/results/latency.json")
+
+# Against onnxruntime; against PyTorch any ratio below 1 will do.
+TARGET = 1.3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Measure a network here, in PyTorch and in onnxruntime."""
+
+    network: Annotated[str, tyro.conf.arg(metavar="MODEL")] = "efficientnet-b0"
+    """A JSON file, or a name such as efficientnet-b0; MBConv stages alone."""
+    rounds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    """Turns of each implementation."""
+    runs: Annotated[int, tyro.conf.arg(metavar="N")] = 50
+    """Timed runs in a turn."""
+    output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = RESULT
+    """Where the figures go."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints a line for each implementation; returns 1 if a target is missed."""
+    parsed = tyro.cli(
+        Arguments, args=arguments, prog="python -m experiments.benchmarks.latency"
+    )
+    try:
+        if parsed.rounds < 1 or parsed.runs < 1:
+            raise ValueError(
+                f"--rounds and --runs must be at least 1, got {parsed.rounds} and"
+                f" {parsed.runs}"
+            )
+        if resources.claim_cores(1) is None:
+            raise ValueError("a core must be free; stop what holds them all")
+        spec = models.architecture(parsed.network)
+        found = measure(spec, rounds=parsed.rounds, runs=parsed.runs)
+        ratios = _ratios(found)
+        document = {
+            "version": 1,
+            "command": provenance.command_line(),
+            "git_commit": provenance.git_commit(),
+            "versions": provenance.versions() | {"torch": torch.__version__},
+            "device": latency.device(),
+            "network": spec.name,
+            "resolution": spec.resolution,
+            "median_ms_by_round": found,
+            "ratios": ratios,
+        }
+        write_whole(parsed.output, json.dumps(document, indent=2) + "\n")
+    except (ValueError, OSError) as error:
+        return models.complain("latency", error)
+    print(f"{spec.name} at {spec.resolution} pixels on {latency.device()}")
+    for name, rounds in found.items():
+        print(
+            f"{name:24} {statistics.median(rounds):7.2f} ms"
+            f"  (rounds {min(rounds):.2f} to {max(rounds):.2f})"
+        )
+    for name, ratio in ratios.items():
+        print(f"ours to {name:16} {ratio:7.2f}")
+    return int(ratios["onnxruntime"] > TARGET or ratios["PyTorch"] >= 1)
+
+
+def measure(spec: ArchSpec, *, rounds: int, runs: int) -> dict[str, list[float]]:
+    """Returns each implementation's median milliseconds of every round.
+
+    Raises:
+      ValueError: if PyTorch's side cannot build the network.
+    """
+    torch.set_num_threads(1)
+    measured: dict[str, Callable[[], latency.Latency]] = {
+        "ours": _ours(spec, runs),
+        "onnxruntime": _onnxruntime(spec, runs),
+        "PyTorch, channels last": _torch(spec, torch.channels_last, runs),
+        "PyTorch": _torch(spec, torch.contiguous_format, runs),
+    }
+    found: dict[str, list[float]] = {name: [] for name in measured}
+    for _ in range(rounds):
+        for name, turn in measured.items():
+            found[name].append(turn().median_ms)
+    return found
+
+
+def _ours(spec: ArchSpec, runs: int) -> Callable[[], latency.Latency]:
+    run = latency.network_call(spec, batch_size=1)
+    return lambda: latency.measure(run, runs=runs)
+
+
+def _onnxruntime(spec: ArchSpec, runs: int) -> Callable[[], latency.Latency]:
+    run = latency.onnxruntime_call(spec, batch_size=1, num_threads=1)
+    return lambda: latency.measure(run, runs=runs)
+
+
+def _torch(
+    spec: ArchSpec, layout: torch.memory_format, runs: int
+) -> Callable[[], latency.Latency]:
+    network = torch_peer.build(spec).eval().to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    images = torch.randn(1, spec.in_channels, spec.resolution, spec.resolution)
+    images = images.to(memory_format=layout)
+
+    def run() -> None:
+        with torch.inference_mode():
+            network(images)
+
+    return lambda: latency.measure(run, runs=runs)
+
+
+def _ratios(found: dict[str, list[float]]) -> dict[str, float]:
+    """Ours to each peer's, by median rounds: below 1 is faster here."""
+    middle = {name: statistics.median(rounds) for name, rounds in found.items()}
+    return {
+        name: middle["ours"] / value for name, value in middle.items() if name != "ours"
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
