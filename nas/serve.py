@@ -25,6 +25,7 @@ from nas import page
 from nas.page import View
 
 _ADDRESS = "127.0.0.1"
+_NUM_PORTS = 2**16
 _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -101,12 +102,14 @@ def listen(port: int) -> socket.socket:
     Raises:
       ValueError: if there is no such port, or it is taken. One line.
     """
+    if not 0 <= port < _NUM_PORTS:
+        raise ValueError(f"--port must be in [0, {_NUM_PORTS}), got {port}")
     try:
         return socket.create_server((_ADDRESS, port))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ValueError(
-            f"--port must be a free port of this machine, got {port}: {error}; name "
-            "another, or 0 for any"
+            f"--port must be free, got {port}: {error.strerror}; name another, or 0 for"
+            " any that is"
         ) from None
 
 

@@ -157,7 +157,7 @@ def test_what_cannot_be_served_ends_in_one_line(run, serve, capsys):
         path = str(run.folder.path)
         assert report.main([path, "--serve", "--port", port]) == 2
         error = capsys.readouterr().err
-        assert error.startswith("nas.report: --port must be a free port")
+        assert error.startswith("nas.report: --port must be")
         assert error.count("\n") == 1
 
 
