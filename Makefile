@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: search test slow clean
+.PHONY: search test slow chaos clean
 
 search: $(VENV)/installed
 	$(BIN)/python -m nas.search --target-flops 400M $(ARGS)
@@ -18,6 +18,9 @@ test: $(VENV)/installed-dev
 
 slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow tests $(ARGS)
+
+chaos: $(VENV)/installed-dev
+	$(BIN)/pytest -m chaos -s tests $(ARGS)
 
 # Ray says 3.11, and so do the others; a clear word beats pip's.
 $(VENV)/bin/python:

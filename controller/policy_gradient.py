@@ -29,14 +29,22 @@ class Batch(NamedTuple):
     weights: ArrayLike
 
 
+def padded_size(num: int) -> int:
+    """Returns to how many rows `num` are padded: 8, 16, 32, 64 and so on.
+
+    Few sizes, so that few programs are compiled; near, so that little is computed in
+    vain.
+    """
+    return max(8, 1 << (num - 1).bit_length())
+
+
 def padded(
     tokens: NDArray[np.int32],
     old_log_probs: NDArray[np.float32],
     advantages: NDArray[np.float32],
-    size: int,
 ) -> Batch:
-    """Returns a batch of `size` >= n rows, of which n weigh the same."""
-    num, unused = len(tokens), size - len(tokens)
+    """Returns a batch of `padded_size(n)` rows, of which n weigh the same."""
+    num, unused = len(tokens), padded_size(len(tokens)) - len(tokens)
     return Batch(
         tokens=np.pad(tokens, ((0, unused), (0, 0))),
         old_log_probs=np.pad(old_log_probs, (0, unused)),
@@ -82,17 +90,22 @@ def loss(
     batch: Batch,
     clip: float,
     entropy_weight: float,
-) -> jax.Array:
-    """The clipped surrogate (equation 7, to minimize) less the entropy bonus: []."""
+) -> tuple[jax.Array, jax.Array]:
+    """The clipped surrogate (equation 7, to minimize) less the entropy bonus: [].
+
+    Also returns the old log-probabilities [n], the unknown ones filled in.
+    """
     log_probs, entropies = policy.evaluate(
         params, num_choices, jnp.asarray(batch.tokens)
     )
     advantages = jnp.asarray(batch.advantages)
-    ratios = jnp.exp(log_probs - jnp.asarray(batch.old_log_probs))
+    old = jnp.asarray(batch.old_log_probs)
+    old = jnp.where(jnp.isnan(old), jax.lax.stop_gradient(log_probs), old)
+    ratios = jnp.exp(log_probs - old)
     clipped = jnp.clip(ratios, 1.0 - clip, 1.0 + clip)
     gains = jnp.minimum(ratios * advantages, clipped * advantages)
     weights = jnp.asarray(batch.weights)
-    return -jnp.sum(weights * (gains + entropy_weight * entropies))
+    return -jnp.sum(weights * (gains + entropy_weight * entropies)), old
 
 
 def init_optimizer(params: policy.Params) -> optax.OptState:
@@ -110,23 +123,25 @@ def update(
     batch: Batch,
 ) -> tuple[policy.Params, optax.OptState]:
     """Returns the parameters and optimizer state after `step.epochs` steps."""
-    current, _ = policy.evaluate(params, num_choices, jnp.asarray(batch.tokens))
-    old = jnp.asarray(batch.old_log_probs)
-    batch = batch._replace(old_log_probs=jnp.where(jnp.isnan(old), current, old))
     optimizer = _optimizer(step.learning_rate)
+    gradient = jax.grad(loss, has_aux=True)
 
     def epoch(
-        _: int, carry: tuple[policy.Params, optax.OptState]
-    ) -> tuple[policy.Params, optax.OptState]:
-        params, opt_state = carry
-        grads = jax.grad(loss)(
-            params, num_choices, batch, step.clip, step.entropy_weight
+        _: int, carry: tuple[policy.Params, optax.OptState, jax.Array]
+    ) -> tuple[policy.Params, optax.OptState, jax.Array]:
+        params, opt_state, old = carry
+        current = batch._replace(old_log_probs=old)
+        grads, old = gradient(
+            params, num_choices, current, step.clip, step.entropy_weight
         )
         updates, opt_state = optimizer.update(grads, opt_state, params)
         # optax types any pytree as a union that names arrays and containers.
-        return cast(policy.Params, optax.apply_updates(params, updates)), opt_state
+        params = cast(policy.Params, optax.apply_updates(params, updates))
+        return params, opt_state, old
 
-    return jax.lax.fori_loop(0, step.epochs, epoch, (params, opt_state))
+    start = (params, opt_state, jnp.asarray(batch.old_log_probs))
+    params, opt_state, _ = jax.lax.fori_loop(0, step.epochs, epoch, start)
+    return params, opt_state
 
 
 def _optimizer(learning_rate: float) -> optax.GradientTransformation:

@@ -24,7 +24,7 @@ from controller.interface import (
     check_told,
 )
 
-# Proposals and updates are padded to this many sequences, so that they compile once.
+# Proposals are made and updates learn from so many sequences at most at once.
 _CHUNK = 32
 _MAX_REPLAY = 16
 # How many proposals may be out before the oldest one's log-probability is forgotten.
@@ -188,7 +188,6 @@ class PPO:
             np.concatenate([tokens, best]),
             np.concatenate([ring.lookup(state.proposed, tokens), unknown]),
             advantages,
-            _CHUNK,
         )
         step = policy_gradient.Step(
             learning_rate=self.learning_rate,
@@ -218,7 +217,7 @@ class PPO:
         if fitted is None:
             half = len(near[: num // 2])
             return np.concatenate([near[:half], samples[: num - half]])
-        candidates = np.unique(np.concatenate([samples, near]), axis=0)
+        candidates = _distinct(np.concatenate([samples, near]))
         return self._screened(state, rng, fitted, candidates, num)
 
     def _screened(
@@ -230,18 +229,15 @@ class PPO:
         num: int,
     ) -> _Tokens:
         """Returns the most promising `num` of the candidates not told of before."""
-        known = {row.tobytes() for row in ring.entries(state.results)[0]}
-        new = np.array([row.tobytes() not in known for row in candidates])
+        known = set(ring.keys(ring.entries(state.results)[0]))
+        new = np.array([key not in known for key in ring.keys(candidates)])
         if new.sum() < num:  # so few are left that the order does not matter
             order = np.argsort(~new, kind="stable")
             return candidates[np.resize(order, num)]
-        means, deviations = fitted.predict(candidates)
-        means[~new] = -np.inf
-        chosen: list[int] = []
-        for k in rng.exponential(self.exploration, num):
-            chosen.append(int(np.argmax(means + k * deviations)))
-            means[chosen[-1]] = -np.inf
-        return candidates[chosen]
+        candidates = candidates[new]
+        return candidates[
+            fitted.choose(candidates, rng.exponential(self.exploration, num))
+        ]
 
     def _neighbours(
         self,
@@ -254,7 +250,7 @@ class PPO:
             tokens, worth = ring.entries(state.results)
         else:
             tokens, _ = self._fitted(state)
-            worth, _ = fitted.predict(tokens)
+            worth = fitted.means(tokens)
         parents = tokens[np.argsort(-worth, kind="stable")[:_NUM_PARENTS]]
         log_probs = self._conditionals(state, parents)
         return neighbours.draw(rng, parents, log_probs, _NUM_NEIGHBOURS)
@@ -275,8 +271,9 @@ class PPO:
         return tokens[kept], rewards[kept]
 
     def _conditionals(self, state: PPOState, tokens: _Tokens) -> _Floats:
-        """Returns `policy.conditionals` of at most `_CHUNK` sequences."""
-        padded = np.pad(tokens, ((0, _CHUNK - len(tokens)), (0, 0)))
+        """Returns `policy.conditionals`."""
+        unused = policy_gradient.padded_size(len(tokens)) - len(tokens)
+        padded = np.pad(tokens, ((0, unused), (0, 0)))
         log_probs = _conditionals(self.num_choices, state.params, padded)
         return np.asarray(log_probs)[: len(tokens)]
 
@@ -286,15 +283,21 @@ def _best_others(
 ) -> tuple[_Tokens, _Floats]:
     """Returns the best `num` results, one each of those that are not in tokens."""
     known, rewards = ring.entries(results)
-    taken = {row.tobytes() for row in tokens}
+    taken, names = set(ring.keys(tokens)), ring.keys(known)
     best: list[int] = []
     for index in np.argsort(-rewards, kind="stable").tolist():
         if len(best) == num:
             break
-        if (row := known[index].tobytes()) not in taken:
-            taken.add(row)
+        if names[index] not in taken:
+            taken.add(names[index])
             best.append(index)
     return known[best], rewards[best]
+
+
+def _distinct(tokens: _Tokens) -> _Tokens:
+    """Returns each of tokens [n, D] once, in lexicographic order."""
+    rows = dict(zip(ring.keys(tokens), range(len(tokens)), strict=True))
+    return tokens[[rows[key] for key in sorted(rows)]]
 
 
 def _grown(before: int, after: int) -> bool:

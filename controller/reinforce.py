@@ -21,7 +21,7 @@ from controller.interface import (
     check_told,
 )
 
-# Samples and updates are padded to this many sequences, so that they compile once.
+# So many sequences are sampled at once; an update learns from at most so many.
 _CHUNK = 32
 
 
@@ -119,7 +119,7 @@ class Reinforce:
             ),
             state.params,
             state.opt_state,
-            policy_gradient.padded(tokens, unknown, rewards - baseline, _CHUNK),
+            policy_gradient.padded(tokens, unknown, rewards - baseline),
         )
         return state._replace(
             params=params,

@@ -42,8 +42,16 @@ def entries(ring: Ring) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     return ring.tokens[start:], ring.values[start:]
 
 
+def keys(tokens: NDArray[np.int32]) -> list[bytes]:
+    """Returns a name for each of tokens [n, D], in their lexicographic order."""
+    # Big-endian: bytes then compare as the tokens do, which are not negative.
+    rows = np.ascontiguousarray(tokens, ">i4")
+    return rows.view(f"V{4 * tokens.shape[1]}")[:, 0].tolist()
+
+
 def lookup(ring: Ring, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
     """Returns the latest value of each of tokens [n, D]; NaN where there is none."""
-    known = {row.tobytes(): value for row, value in zip(*entries(ring), strict=True)}
+    known, values = entries(ring)
+    by_key = dict(zip(keys(known), values, strict=True))
     nan = np.float32(np.nan)
-    return np.array([known.get(row.tobytes(), nan) for row in tokens], np.float32)
+    return np.array([by_key.get(key, nan) for key in keys(tokens)], np.float32)

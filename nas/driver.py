@@ -8,7 +8,8 @@ import contextlib
 import dataclasses
 import os
 import shlex
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -21,10 +22,13 @@ from nas.evaluators import EvaluationError, Evaluator, PredictChildren
 from nas.interrupts import Interrupted, Interrupts
 from nas.progress import Progress
 from nas.proposals import Proposals
-from nas.resources import ResourceError, WorkerOptions
+from nas.resources import Allotment, NotThereError, ResourceError, WorkerOptions
 from nas.run_folder import RunFolder
 from nas.scalars import Scalars
 from nas.session import Decoder, ReplayError, Reward, Session
+
+# A GPU machine takes minutes to start, and a cloud that has none to give takes longer.
+_PATIENCE_SECONDS = 1800.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class Undertaking:
     seed: int
     num_children: int
     workers: WorkerOptions
+    batch_size: int
     folder: RunFolder
     contents: journal.Contents
 
@@ -49,11 +54,11 @@ def check_workers(options: WorkerOptions) -> None:
     Raises:
       ResourceError: if they cannot.
     """
-    allotment = resources.allot(options)
-    on_this_machine = os.environ.get("RAY_ADDRESS", "local") == "local"
-    if on_this_machine and set(allotment.ray_resources) == {"CPU"}:
+    resources.check(options)
+    if not _on_cluster() and not options.devices_per_child:
         available = {"CPU": float(resources.local_cores())}
-        resources.count_workers(options, allotment, available)
+        cores = Allotment(cpus=options.cpus_per_child, gpus=0.0, tpus=0)
+        resources.count_workers(options, cores, available)
 
 
 def carry_out(
@@ -126,11 +131,11 @@ def _conduct(
     from nas import tune  # here, because Ray takes seconds to import
 
     # Ray forks as it starts, which it must do before JAX starts its threads.
-    with tune.cluster() as available:
+    with tune.cluster() as resources_now:
         interrupts.install()  # ray.init takes SIGTERM
         workers = undertaking.workers
-        allotment = resources.allot(workers, available)
-        num_workers = resources.count_workers(workers, allotment, available)
+        allotment, num_workers = _enlist(workers, resources_now, console)
+        resources.check_batch(undertaking.batch_size, allotment)
         num_workers = min(num_workers, num_left)
         line(console, "Workers", f"{num_workers}, with {allotment} each")
         with (
@@ -143,8 +148,48 @@ def _conduct(
                 undertaking.evaluator,
                 allotment=allotment,
                 num_workers=num_workers,
+                time_limit=workers.child_time_limit,
                 check=interrupts.check,
             )
+
+
+def _enlist(
+    options: WorkerOptions,
+    resources_now: Callable[[], Mapping[str, float]],
+    console: Console,
+) -> tuple[Allotment, int]:
+    """Returns what each worker gets, and how many to use.
+
+    The machines of a cluster join when they are up. Where it is known how many workers
+    are wanted, the first of them is waited for, and the others are used as they come.
+
+    Raises:
+      ResourceError: if there is no room, in time, for a worker.
+    """
+    wanted = options.workers
+    if wanted is None or not _on_cluster():
+        allotment = resources.allot(options, resources_now())
+        return allotment, resources.count_workers(options, allotment, resources_now())
+    first = dataclasses.replace(options, workers=1)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    is_announced = False
+    while True:
+        try:
+            allotment = resources.allot(first, resources_now())
+            resources.count_workers(first, allotment, resources_now())
+        except NotThereError:
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            return allotment, wanted
+        if not is_announced:
+            line(console, "Waiting", "for a machine with room for a worker to join")
+            is_announced = True
+        time.sleep(1.0)
+
+
+def _on_cluster() -> bool:
+    return os.environ.get("RAY_ADDRESS", "local") != "local"
 
 
 @contextlib.contextmanager

@@ -216,6 +216,7 @@ class Writer:
         Raises:
           OSError: if it cannot be opened for writing, or is a symbolic link.
         """
+        self._path = path
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
         # A link in a run folder from elsewhere could point at any file of the user's.
         descriptor = os.open(path, flags | os.O_NOFOLLOW)
@@ -228,10 +229,16 @@ class Writer:
         """Writes one line; it is on the disk when this returns.
 
         Raises:
-          OSError: if the disk does not take it. Nothing must be appended after that:
-            it would join a torn line.
+          OSError: if the disk does not take it, in one line. Nothing must be appended
+            after that: it would join a torn line.
         """
-        _write_line(self._file, child)
+        try:
+            _write_line(self._file, child)
+        except OSError as error:
+            raise OSError(
+                f"cannot write the journal {self._path}: {error.strerror}; every "
+                "child before is in it; make room, then go on with --resume"
+            ) from error
 
     def __enter__(self) -> Self:
         """Returns itself."""

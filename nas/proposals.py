@@ -69,7 +69,7 @@ class Proposals:
         self._queue: list[_Tokens] = []
         self._seen: set[_Tokens] = set()
         self._in_flight: dict[int, _Tokens] = {}
-        self._arrived: list[tuple[_Tokens, float]] = []
+        self._arrived: list[tuple[_Tokens, float | None]] = []
         self._lowest: float | None = None
 
     def suggest(self) -> Proposal | None:
@@ -85,7 +85,9 @@ class Proposals:
     def record(self, index: int, reward: float | None) -> None:
         """Takes the reward of a suggestion; None if it turned out infeasible.
 
-        An infeasible one counts as the lowest reward recorded so far, 0.0 if none.
+        An infeasible one counts as the lowest reward recorded so far. Before any
+        reward there is no lowest, and nothing to learn from: the controller is told
+        of it together with the first reward.
 
         Raises:
           ValueError: if the reward is not finite.
@@ -101,21 +103,25 @@ class Proposals:
                 f"suggestion {index} is not in flight; it was not made, or was "
                 "recorded before"
             )
-        tokens = self._in_flight.pop(index)
-        if reward is None:
-            reward = 0.0 if self._lowest is None else self._lowest
-        elif self._lowest is None or reward < self._lowest:
+        self._arrived.append((self._in_flight.pop(index), reward))
+        if reward is not None and (self._lowest is None or reward < self._lowest):
             self._lowest = reward
-        self._arrived.append((tokens, reward))
-        if len(self._arrived) == self._batch_size:
+        if self._lowest is None:
+            return
+        self._arrived = [
+            (tokens, self._lowest if reward is None else reward)
+            for tokens, reward in self._arrived
+        ]
+        while len(self._arrived) >= self._batch_size:
             self._learn()
 
     def _learn(self) -> None:
-        tokens, rewards = zip(*self._arrived, strict=True)
+        batch = self._arrived[: self._batch_size]
+        tokens, rewards = zip(*batch, strict=True)
         self._state = self._controller.tell(
             self._state, np.array(tokens, np.int32), np.array(rewards, np.float32)
         )
-        self._arrived.clear()
+        del self._arrived[: self._batch_size]
         self._queue.clear()
 
     def _fresh(self) -> _Tokens:

@@ -1,4 +1,4 @@
-"""Quantities as people write them: `400M` multiply-adds, `2GB`, `20ms`."""
+"""Quantities as people write them: `400M` multiply-adds, `2GB`, `20ms`, `10min`."""
 
 import re
 
@@ -12,6 +12,8 @@ _BYTES_PATTERN = re.compile(
 )
 _TIME_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _TIME_PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s)", re.ASCII)
+_DURATION_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_DURATION_PATTERN = re.compile(r"(\d{1,9}(?:\.\d{0,9})?)(s|min|h)", re.ASCII)
 
 
 def parse_flops(text: str) -> int:
@@ -112,3 +114,34 @@ def parse_milliseconds(text: str) -> float:
             f" {text[:40]!r}; write 20ms"
         )
     return value
+
+
+def parse_duration(text: str) -> float:
+    """Returns the seconds that `text` stands for.
+
+    >>> parse_duration("90s"), parse_duration("10min"), parse_duration("1.5 h")
+    (90.0, 600.0, 5400.0)
+
+    Raises:
+      ValueError: if it is not a positive number with a unit.
+    """
+    match = _DURATION_PATTERN.fullmatch(text.strip().lower().replace(" ", ""))
+    seconds = float(match[1]) * _DURATION_UNITS[match[2]] if match else 0.0
+    if seconds <= 0.0:
+        raise ValueError(
+            "a duration must be a positive number with a unit s, min or h, got "
+            f"{text[:40]!r}; write 90s, 10min or 2h"
+        )
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Returns `seconds` in the largest unit of which there is one at least.
+
+    >>> format_duration(90), format_duration(45), format_duration(7200)
+    ('1.5min', '45s', '2h')
+    """
+    for unit, scale in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= scale:
+            return f"{seconds / scale:.4g}{unit}"
+    return f"{seconds:.4g}s"

@@ -15,6 +15,9 @@ from typing import Annotated, TextIO
 
 import tyro
 
+from nas.command_line import UsageError
+from nas.quantity import format_duration, parse_duration
+
 TPU_CHIPS = (1, 2, 4, 8)  # what Ray can hand out of one TPU host
 
 # Two children on one GPU at half a GPU each must leave room for the CUDA contexts.
@@ -25,6 +28,31 @@ class ResourceError(ValueError):
     """Workers that cannot be had. One line: rule, value and remedy."""
 
 
+class NotThereError(ResourceError):
+    """Workers that could be had if there were more machines."""
+
+
+def _parse_limit(arguments: list[str]) -> float | None:
+    if arguments == ["none"]:
+        return None
+    try:
+        return parse_duration(arguments[0])
+    except ValueError as error:
+        raise UsageError(f"--child-time-limit: {error}") from None
+
+
+Seconds = Annotated[
+    float | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="TIME",
+        instance_from_str=_parse_limit,
+        is_instance=lambda value: value is None or isinstance(value, float),
+        str_from_instance=lambda value: [format_duration(value) if value else "none"],
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
     """Who trains the children: a worker for each accelerator, or else for each core."""
@@ -33,12 +61,12 @@ class WorkerOptions:
     """Children trained at the same time; as many as the machine holds by default."""
     cpus_per_child: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Cores for each worker."""
-    gpus_per_child: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
-    """GPUs for each worker: a whole number, a fraction to share one, 0 for none. By
-    default one where Ray sees any."""
-    tpus_per_child: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """TPU chips for each worker: 1, 2, 4 or 8, 0 for none. By default one where Ray
-    sees any."""
+    devices_per_child: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    """Accelerators for each worker. GPUs: a whole number, or a fraction to share one.
+    TPU chips: 1, 2, 4 or 8. 0 stays on the cores. By default one where Ray sees any."""
+    child_time_limit: Seconds = None
+    """Stop a child that takes longer than this, such as 90s or 10min, and count it as
+    infeasible. By default a child may take as long as it likes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +88,11 @@ class Allotment:
         return request
 
     @property
+    def num_devices(self) -> int:
+        """Devices over which a child's batch is split."""
+        return max(1, int(self.gpus), self.tpus)
+
+    @property
     def platforms(self) -> tuple[str, ...]:
         """The JAX platforms that a worker may find itself on."""
         if self.gpus:
@@ -78,19 +111,17 @@ class Allotment:
         """For the screen."""
         parts = [f"{self.cpus} core{'s' if self.cpus > 1 else ''}"]
         if self.gpus:
-            parts.append(f"{self.gpus:g} GPU")
+            parts.append(f"{self.gpus:g} GPU{'s' if self.gpus > 1 else ''}")
         if self.tpus:
             parts.append(f"{self.tpus} TPU chip{'s' if self.tpus > 1 else ''}")
         return " and ".join(parts)
 
 
-def allot(
-    options: WorkerOptions, available: Mapping[str, float] | None = None
-) -> Allotment:
-    """Returns what each child gets, of `available` (in Ray's names) where known.
+def check(options: WorkerOptions) -> None:
+    """Refuses what no machine can hand out.
 
     Raises:
-      ResourceError: for amounts that Ray cannot hand out.
+      ResourceError: for such amounts.
     """
     if options.workers is not None and options.workers < 1:
         raise ResourceError(f"--workers must be at least 1, got {options.workers}")
@@ -98,27 +129,58 @@ def allot(
         raise ResourceError(
             f"--cpus-per-child must be at least 1, got {options.cpus_per_child}"
         )
-    gpus, tpus = options.gpus_per_child, options.tpus_per_child
-    if gpus is None and tpus is None and available is not None:
-        gpus = 1.0 if available.get("GPU", 0.0) >= 1 else 0.0
-        tpus = 1 if not gpus and available.get("TPU", 0.0) >= 1 else 0
-    gpus, tpus = gpus or 0.0, tpus or 0
-    if not (0.0 <= gpus <= 1.0 or (gpus > 1.0 and gpus.is_integer())):
+    devices = options.devices_per_child or 0.0
+    if not (0.0 <= devices <= 1.0 or (devices > 1.0 and devices.is_integer())):
         raise ResourceError(
-            "--gpus-per-child must be a whole number, or a fraction below 1 to share "
-            f"one, got {gpus:g}"
+            "--devices-per-child must be a whole number, or a fraction below 1 to "
+            f"share a GPU, got {devices:g}"
         )
-    if tpus not in (0, *TPU_CHIPS):
-        raise ResourceError(
-            f"--tpus-per-child must be one of {', '.join(map(str, TPU_CHIPS))}, the "
-            f"parts into which a TPU host divides, got {tpus}"
-        )
-    if gpus and tpus:
-        raise ResourceError(
-            "a child trains on GPUs or on TPU chips, and both were asked for; drop "
-            "--gpus-per-child or --tpus-per-child"
+
+
+def allot(options: WorkerOptions, available: Mapping[str, float]) -> Allotment:
+    """Returns what each child gets of `available`, which is in Ray's names.
+
+    Devices are GPUs where there are any, else TPU chips.
+
+    Raises:
+      ResourceError: for amounts that cannot be handed out there.
+      NotThereError: if there are no devices at all.
+    """
+    check(options)
+    num_gpus, num_tpus = available.get("GPU", 0.0), available.get("TPU", 0.0)
+    devices = options.devices_per_child
+    if devices is None:
+        devices = 1.0 if num_gpus >= 1 or num_tpus >= 1 else 0.0
+    gpus, tpus = 0.0, 0
+    if devices and num_gpus >= 1:
+        gpus = devices
+    elif devices and num_tpus >= 1:
+        if devices not in TPU_CHIPS:
+            raise ResourceError(
+                f"--devices-per-child must be one of {', '.join(map(str, TPU_CHIPS))} "
+                f"on TPUs, the parts into which a host divides, got {devices:g}"
+            )
+        tpus = int(devices)
+    elif devices:
+        raise NotThereError(
+            f"--devices-per-child {devices:g} needs GPUs or TPUs, and Ray sees none; "
+            "drop it, or start Ray with --num-gpus where it does not find them"
         )
     return Allotment(cpus=options.cpus_per_child, gpus=gpus, tpus=tpus)
+
+
+def check_batch(batch_size: int, allotment: Allotment) -> None:
+    """Refuses a batch that cannot be split evenly over a child's devices.
+
+    Raises:
+      ResourceError: if it cannot.
+    """
+    number = allotment.num_devices
+    if batch_size % number:
+        raise ResourceError(
+            f"--batch-size must be a multiple of the {number} devices of a child, got "
+            f"{batch_size}; try {batch_size + number - batch_size % number}"
+        )
 
 
 def count_workers(
@@ -127,7 +189,7 @@ def count_workers(
     """Returns how many children fit into `available` (in Ray's names) at once.
 
     Raises:
-      ResourceError: if that is none, or fewer than were asked for.
+      NotThereError: if that is none, or fewer than were asked for.
     """
     request = allotment.ray_resources
     fitting = min(
@@ -137,7 +199,7 @@ def count_workers(
     wanted = options.workers or max(1, fitting)
     if fitting < wanted:
         held = ", ".join(f"{available.get(name, 0.0):g} {name}" for name in request)
-        raise ResourceError(
+        raise NotThereError(
             f"{wanted} worker{'s' if wanted > 1 else ''} of {allotment} each must fit "
             f"into what there is ({held}); ask for fewer with --workers, or for less "
             "with --cpus-per-child and the like"

@@ -256,6 +256,7 @@ def _undertake(
         seed=seed,
         num_children=lineup.size,
         workers=parsed.workers,
+        batch_size=asked.child.batch_size,
         folder=folder,
         contents=journal.read(folder.journal),
     )

@@ -42,7 +42,7 @@ _PROGRAM = "nas.search"
 _EXAMPLES = """examples:
   python -m nas.search --target-flops 400M
       digits, the mbconv space, PPO; a folder under runs/
-  python -m nas.search --dataset cifar10 --steps 2000 --gpus-per-child 0.5
+  python -m nas.search --dataset cifar10 --steps 2000 --devices-per-child 0.5
       two children on each GPU
   python -m nas.search --evaluator imagenet-surrogate
       predicted ImageNet accuracies, 1,000 children in seconds, no data set
@@ -238,6 +238,7 @@ def _undertaking(run: _Run) -> Undertaking:
         seed=options.seed,
         num_children=run.arguments.run.children,
         workers=run.arguments.workers,
+        batch_size=run.arguments.definition.child.batch_size,
         folder=run.folder,
         contents=run.contents,
     )

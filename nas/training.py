@@ -20,12 +20,12 @@ from tensorboardX import SummaryWriter
 from nas import models
 from nas.display import format_seconds
 from search_space.spec import ArchSpec
-from trainers import loop, saved
+from trainers import devices, loop, saved
 from trainers.checkpoint import Checkpoints
 from trainers.data.dataset import Dataset, Examples
 from trainers.data.feed import Feed
 from trainers.data.placement import feed_of
-from trainers.jitted import JittedStep, NetworkState, averaged, local_mesh
+from trainers.jitted import JittedStep, NetworkState, averaged
 from trainers.networks.classifier import Classifier
 from trainers.recipes import TrainingConfig
 
@@ -66,17 +66,18 @@ class Run:
             is not of this run.
         """
         self._plan, self._say, config = plan, say, plan.config
-        mesh = local_mesh(plan.devices)
-        if config.batch_size % (parts := mesh.size * config.accumulation):
+        split_over = devices.local(plan.devices)
+        number = split_over.mesh.size
+        if config.batch_size % (parts := number * config.accumulation):
             raise ValueError(
-                f"--batch-size must be a multiple of {parts}, for {mesh.size} devices"
+                f"--batch-size must be a multiple of {parts}, for {number} devices"
                 f" and {config.accumulation} parts, got {config.batch_size}"
             )
         self._feed = feed_of(plan.dataset, plan.spec.resolution)
         self._step = JittedStep(
             plan.network,
             config.step_recipe(),
-            mesh=mesh,
+            devices=split_over,
             prepare=config.prepare(self._feed.mean, self._feed.std),
             accumulation=config.accumulation,
             head_only=plan.head_only,

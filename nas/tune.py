@@ -15,6 +15,7 @@ import itertools
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from nas.evaluators import EvaluationError, Evaluator
+from nas.quantity import format_duration
 from nas.resources import Allotment
 from nas.session import Session
 from nas.worker import ChildTrainable, Report
@@ -47,8 +49,10 @@ _SETTINGS = {
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Mapping[str, float]]:
-    """Connects to RAY_ADDRESS, or starts Ray on this machine; yields its resources.
+def cluster() -> Iterator[Callable[[], Mapping[str, float]]]:
+    """Connects to RAY_ADDRESS, or starts Ray on this machine.
+
+    Yields what tells its resources, in Ray's names, at any moment.
 
     On this machine Ray listens to localhost alone and has no dashboard.
     """
@@ -69,7 +73,7 @@ def cluster() -> Iterator[Mapping[str, float]]:
         runtime_env={"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}},
     )
     try:
-        yield ray.cluster_resources()
+        yield ray.cluster_resources
     finally:
         ray.shutdown()
 
@@ -80,9 +84,13 @@ def run(
     *,
     allotment: Allotment,
     num_workers: int,
+    time_limit: float | None,
     check: Callable[[], None],
 ) -> None:
     """Evaluates the session's children until none is left.
+
+    A child that takes longer than `time_limit` seconds is infeasible, and its worker
+    is killed and replaced: what hangs inside XLA hears of nothing gentler.
 
     `check` is called ten times a second from the main thread, between two outcomes;
     what it raises ends the search. `cluster` must be open.
@@ -95,7 +103,7 @@ def run(
         tune.with_parameters(ChildTrainable, evaluator=evaluator, allotment=allotment),
         allotment.ray_resources,
     )
-    outcomes = _Outcomes(session, check)
+    outcomes = _Outcomes(session, check, time_limit)
     with tempfile.TemporaryDirectory(prefix="mbconv-nas-tune-") as storage:
         # Not a Tuner, which would pickle the searcher, and with it the session.
         tune.run(
@@ -143,9 +151,14 @@ class _SessionSearcher(Searcher):
 class _Outcomes(tune.Callback):
     """Collects what trials end with, and passes it on between Tune's steps."""
 
-    def __init__(self, session: Session, check: Callable[[], None]) -> None:
+    def __init__(
+        self, session: Session, check: Callable[[], None], time_limit: float | None
+    ) -> None:
         self._session = session
         self._check = check
+        self._time_limit = time_limit
+        self._started: dict[str, tuple[Trial, float]] = {}
+        self._overdue: set[str] = set()
         self._indices: dict[str, int] = {}
         self._arrived: list[tuple[int, Report]] = []
         self._num_errors = 0
@@ -155,6 +168,13 @@ class _Outcomes(tune.Callback):
     def expect(self, trial_id: str, index: int) -> None:
         """Notes which child a trial is."""
         self._indices[trial_id] = index
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        """Starts a child's clock: its worker is up, with everything loaded."""
+        del iteration, trials, info
+        self._started[trial.trial_id] = trial, time.monotonic()
 
     def on_trial_result(
         self,
@@ -167,6 +187,7 @@ class _Outcomes(tune.Callback):
         """Takes the report out of the result, lest Tune keep it for ever."""
         del iteration, trials, info
         self._any_report = True
+        self._started.pop(trial.trial_id, None)
         self._arrived.append((self._indices.pop(trial.trial_id), result.pop("report")))
 
     def on_trial_recover(
@@ -174,16 +195,22 @@ class _Outcomes(tune.Callback):
     ) -> None:
         """A child is about to be tried again."""
         del iteration, trials, info
+        self._started.pop(trial.trial_id, None)
         self._note_failure(trial)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """A child has been tried often enough."""
+        """A child has been tried often enough, or takes too long."""
         del iteration, trials, info
-        self._note_failure(trial)
-        reason = _why_failed(trial) or "its worker died"
-        outcome = Infeasible(f"{reason} ({_RETRIES + 1} attempts)")
+        self._started.pop(trial.trial_id, None)
+        if trial.trial_id in self._overdue:
+            limit = format_duration(self._time_limit or 0.0)
+            outcome = Infeasible(f"took longer than --child-time-limit {limit}")
+        else:
+            self._note_failure(trial)
+            reason = _why_failed(trial) or "its worker died"
+            outcome = Infeasible(f"{reason} ({_RETRIES + 1} attempts)")
         index = self._indices.pop(trial.trial_id)
         self._arrived.append((index, Report(outcome, worker=None)))
 
@@ -195,7 +222,21 @@ class _Outcomes(tune.Callback):
         while self._arrived:
             index, report = self._arrived.pop(0)
             self._session.finish(index, report.outcome, report.worker)
+        self._stop_overdue()
         self._check()
+
+    def _stop_overdue(self) -> None:
+        if self._time_limit is None:
+            return
+        now = time.monotonic()
+        for trial, started in self._started.values():
+            worker = trial.temporary_state.ray_actor
+            is_late = now - started > self._time_limit
+            if not is_late or worker is None or trial.trial_id in self._overdue:
+                continue
+            self._overdue.add(trial.trial_id)
+            trial.max_failures = 0  # no other worker is to hang on it
+            ray.kill(worker)
 
     def _note_failure(self, trial: Trial) -> None:
         reason = _why_failed(trial)

@@ -65,10 +65,11 @@ class ChildTrainable(tune.Trainable):
 
 
 def _check_platform(allotment: Allotment) -> None:
-    found = jax.devices()[0].platform
-    if found not in allotment.platforms:
+    devices = jax.local_devices()
+    found = devices[0].platform
+    if found not in allotment.platforms or len(devices) != allotment.num_devices:
         raise RuntimeError(
-            f"a worker with {allotment} must find it with JAX, and JAX found only "
-            f"{found!r}; install JAX for the accelerator on every node, such as "
-            "jax[cuda13]"
+            f"a worker with {allotment} must find just that with JAX, and JAX found "
+            f"{len(devices)} of {found!r}; install JAX for the accelerator on every "
+            "node, such as jax[cuda13]"
         )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from search_space import cost
 from search_space.spec import ArchSpec, explain
-from trainers import compilation, loop, optim
+from trainers import compilation, devices, loop, optim
 from trainers.data.dataset import Dataset
 from trainers.data.feed import Feed
 from trainers.data.placement import feed_of
@@ -85,6 +85,8 @@ def evaluate(
 ) -> Measurement | Infeasible:
     """Trains `spec` on the training split and measures it on the validation split.
 
+    Every step's batch is split over all of this process's devices.
+
     Args:
       spec: the child at its deployment resolution.
       dataset: prepared once for all children of a process.
@@ -121,7 +123,9 @@ def _evaluate(
         )
         model = classifier.build(spec, seed=seed, dtype=config.dtype)
         network, states = split(model, recipe)
-        step = ChainedStep(network, recipe)
+        several = devices.local() if jax.local_device_count() > 1 else None
+        step = ChainedStep(network, recipe, devices=several)
+        states = step.place(states)
         schedule = loop.Schedule(
             learning_rates=optim.Cosine(
                 peak=config.learning_rate, warmup=config.warmup

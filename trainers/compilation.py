@@ -21,7 +21,9 @@ _CPU_OPTIONS = {
     "xla_cpu_prefer_vector_width": 512,  # bits; where the CPU has them
 }
 
+LOAD_EVENT = "/mbconv_nas/load_traced_program_duration"  # see `trainers.programs`
 _EVENTS = (
+    LOAD_EVENT,
     "/jax/core/compile/jaxpr_trace_duration",
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",

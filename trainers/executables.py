@@ -11,7 +11,7 @@ and in later runs.
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,16 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from trainers import compilation, optim
+from trainers import optim
+from trainers.devices import Devices
 from trainers.networks.classifier import Classifier
 from trainers.networks.units import Mode
+from trainers.programs import Program
 
 _MAX_UNITS = 4096  # executables kept; the spaces here have a few hundred distinct units
 
 Leaves = tuple[Array, ...]
+_Arrays = TypeVar("_Arrays")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ class _Layout:
         vectors = [leaf for leaf in leaves if leaf.ndim == 1]
         joined = (np.concatenate(vectors),) if vectors else ()
         others = (leaf for leaf in leaves if leaf.ndim != 1)
-        return tuple(jnp.array(leaf, copy=True) for leaf in (*others, *joined))
+        return jax.device_put((*others, *joined), may_alias=False)
 
     def split(self, arrays: Leaves) -> Any:
         """Returns what `join` was given."""
@@ -203,17 +206,6 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
     """Returns the network's static part and its initial training state."""
     defs: list[UnitDef] = []
     states: list[UnitState] = []
-    rule = optim.chain(recipe.optimizer)
-
-    # Optimizer state starts out constant: told from one number, it compiles nothing.
-    def initial(params: Leaves) -> Any:
-        values = rule.init(tuple(jnp.zeros((1,) * p.ndim) for p in params))
-        shapes = jax.eval_shape(rule.init, params)
-        return jax.tree.map(
-            lambda value, like: np.full(like.shape, np.ravel(value)[0], like.dtype),
-            values,
-            shapes,
-        )
 
     def add(unit: nnx.Module) -> int:
         graphdef, *modules = nnx.split(unit, nnx.Param, nnx.BatchStat)
@@ -222,7 +214,10 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
         params, stats = map(_Layout.join, layouts, modules)
         trained = Trained(
             params=params,
-            optimizer=jax.device_put(initial(params)),
+            optimizer=jax.device_put(
+                _initial(recipe.optimizer, tuple(leaf.shape for leaf in params)),
+                may_alias=False,
+            ),
             ema=(layouts[0].join(modules[0]), layouts[1].join(modules[1]))
             if recipe.ema
             else None,
@@ -241,9 +236,23 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
     return Network(tuple(defs), blocks, model.dtype), states
 
 
+@lru_cache(maxsize=_MAX_UNITS)
+def _initial(optimizer: optim.Optimizer, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    """The optimizer's initial state for weights of these shapes, as NumPy arrays."""
+    rule = optim.chain(optimizer)
+    # Each array starts out constant: told from one number, this compiles nothing.
+    like = tuple(jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes)
+    values = rule.init(tuple(jnp.zeros((1,) * len(shape)) for shape in shapes))
+    return jax.tree.map(
+        lambda value, like: np.full(like.shape, np.ravel(value)[0], like.dtype),
+        values,
+        jax.eval_shape(rule.init, like),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Executables:
-    """The jitted functions of one unit."""
+    """The compiled functions of one unit."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -254,10 +263,8 @@ class Executables:
 def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
     """Returns the functions of a unit, which compile when they are first called."""
     rule = optim.chain(recipe.optimizer)
-    jit = partial(jax.jit, compiler_options=compilation.options())
 
-    @jit
-    def forward(params, stats, x, shortcut, mode):
+    def linearized(x, shortcut, params, stats, mode):
         def call(params, x, shortcut):
             return unit.call(params, stats, x, shortcut, mode)
 
@@ -267,18 +274,19 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
             )
         else:
             y, vjp, new_stats = jax.vjp(call, params, x, shortcut, has_aux=True)
-        inputs = (params, stats, x, shortcut, mode)
-        return y, new_stats, _Residuals.of(vjp, inputs)
+        return y, new_stats, _Residuals.of(vjp, (params, stats, x, shortcut, mode))
 
-    @partial(jit, donate_argnames="trained")
-    def backward(residuals, given, grad, trained, stats, new_stats, inputs):
-        vjp = residuals.vjp((trained.params, stats, *given))
+    def transposed(grad, given, kept, trained, stats, new_stats, inputs):
+        x, shortcut, mode = given
+        wiring = jax.eval_shape(
+            lambda *args: linearized(*args)[2],
+            *(x, shortcut, trained.params, stats, mode),
+        ).wiring
+        vjp = _Residuals(kept, wiring).vjp((trained.params, stats, *given))
         grads, *through = vjp(grad)
-        grad_x, grad_shortcut = through or (None, None)
-        return grad_x, grad_shortcut, _update(rule, grads, trained, new_stats, inputs)
+        return through, _update(rule, grads, trained, new_stats, inputs)
 
-    @partial(jit, donate_argnames="trained")
-    def classify(trained, stats, x, labels, mode, inputs):
+    def classified(x, labels, trained, stats, mode, inputs):
         def loss_of(params, x):
             logits, _ = unit.call(params, stats, x, None, mode)
             return _loss(logits, labels, recipe.label_smoothing)
@@ -287,6 +295,27 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
             trained.params, x
         )
         return loss, grad_x, _update(rule, grads, trained, stats, inputs)
+
+    name = repr((unit, recipe, is_first))
+    run_forward = Program(linearized, f"forward {name}")
+    run_backward = Program(transposed, f"backward {name}", donated=[3])
+    run_classify = Program(classified, f"classify {name}", donated=[2])
+    num_stats = 1 if unit.stats.shapes else 0
+
+    def forward(params, stats, x, shortcut, mode):
+        y, *rest = run_forward(x, shortcut, params, stats, mode)
+        return y, tuple(rest[:num_stats]), tuple(rest[num_stats:])
+
+    def backward(kept, given, grad, trained, stats, new_stats, inputs):
+        outputs = run_backward(grad, given, kept, trained, stats, new_stats, inputs)
+        tree = jax.tree.structure(trained)
+        through = outputs[: len(outputs) - tree.num_leaves]
+        grad_x, grad_shortcut = (*through, None, None)[:2]
+        return grad_x, grad_shortcut, tree.unflatten(outputs[len(through) :])
+
+    def classify(trained, stats, x, labels, mode, inputs):
+        loss, grad_x, *rest = run_classify(x, labels, trained, stats, mode, inputs)
+        return loss, grad_x, jax.tree.structure(trained).unflatten(rest)
 
     return Executables(forward, backward, classify)
 
@@ -329,15 +358,22 @@ class ChainedStep:
         network: Network,
         recipe: Recipe,
         executables: Callable[..., Executables] = compiled,
+        devices: Devices | None = None,
     ) -> None:
+        """Compiles nothing yet; a batch is split over `devices`, where given."""
+        self._devices = devices
         self._network = network
         self._run = [
             executables(unit, recipe, is_first=i == 0)
             for i, unit in enumerate(network.units)
         ]
-        self._train = jnp.asarray(True)  # noqa: FBT003
-        self._evaluate = jnp.asarray(False)  # noqa: FBT003
-        self._one = jnp.float32(1.0)
+        self._train = self._copied(jnp.asarray(True))  # noqa: FBT003
+        self._evaluate = self._copied(jnp.asarray(False))  # noqa: FBT003
+        self._one = self._copied(jnp.float32(1.0))
+
+    def place(self, states: Sequence[UnitState]) -> list[UnitState]:
+        """Returns initial states on the devices."""
+        return self._copied(list(states))
 
     def __call__(
         self,
@@ -350,6 +386,9 @@ class ChainedStep:
 
         The step overwrites the arrays of `states`, which are of no use afterwards.
         """
+        if self._devices is not None:
+            images, labels = self._devices.split((images, labels))
+            inputs = self._devices.copy(inputs)
         states = list(states)
         modes = self._modes(inputs)
         kept: dict[int, Any] = {}
@@ -393,6 +432,8 @@ class ChainedStep:
         NaN if a logit is not finite. Runs the training executables with the running
         statistics, so that evaluation compiles nothing of its own.
         """
+        if self._devices is not None:
+            images, labels, mask = self._devices.split((images, labels, mask))
         mode = Mode(train=self._evaluate, momentum=self._one)
 
         def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
@@ -405,6 +446,9 @@ class ChainedStep:
         head = states[-1]
         logits, *_ = classifier(head.trained.params, head.stats, x, None, mode)
         return _count_correct(logits, labels, mask)
+
+    def _copied(self, arrays: _Arrays) -> _Arrays:
+        return arrays if self._devices is None else self._devices.copy(arrays)
 
     def _modes(self, inputs: StepInputs) -> list[Mode]:
         blocks = self._network.blocks

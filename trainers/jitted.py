@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from trainers import optim
+from trainers.devices import Devices
 from trainers.executables import Leaves, Recipe, StepInputs
 from trainers.folding import classifier_of
 from trainers.networks.classifier import Classifier
@@ -28,26 +28,6 @@ Images = Float[Array, "batch height width channels"]
 Targets = Float[Array, "batch classes"]
 Prepare = Callable[[Array, Images, Targets], tuple[Images, Targets]]
 """(key, images, targets) -> what to train on: stronger augmentation, mixing."""
-
-_BATCH = "batch"
-
-
-def local_mesh(num_devices: int | None = None) -> Mesh:
-    """Returns a mesh of this process's devices, all of them by default.
-
-    Raises:
-      ValueError: if there are not so many.
-    """
-    devices = jax.local_devices()
-    number = len(devices) if num_devices is None else num_devices
-    if not 1 <= number <= len(devices):
-        raise ValueError(
-            f"there must be as many devices as asked for, got {number} of"
-            f" {len(devices)}; ask for fewer"
-        )
-    return jax.make_mesh(
-        (number,), (_BATCH,), axis_types=(AxisType.Auto,), devices=devices[:number]
-    )
 
 
 @jax.tree_util.register_dataclass
@@ -90,7 +70,7 @@ class JittedStep:
         network: Classifier,
         recipe: Recipe,
         *,
-        mesh: Mesh,
+        devices: Devices,
         prepare: Prepare | None = None,
         accumulation: int = 1,
         head_only: bool = False,
@@ -100,7 +80,7 @@ class JittedStep:
         Args:
           network: gives the structure and the initial weights.
           recipe: update rule, label smoothing, averaging.
-          mesh: as of `local_mesh`.
+          devices: over which batches are split.
           prepare: what is done to a batch before the network sees it.
           accumulation: parts that a batch is cut into; their gradients are averaged,
             and batch norm sees one part at a time.
@@ -112,8 +92,7 @@ class JittedStep:
         self._prepare = prepare
         self._accumulation = accumulation
         self._head_only = head_only
-        self._by_batch = NamedSharding(mesh, PartitionSpec(_BATCH))
-        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._devices = devices
         graphdef, params, stats = nnx.split(network, nnx.Param, nnx.BatchStat)
         self._definition = _Definition(
             graphdef=graphdef,
@@ -127,7 +106,7 @@ class JittedStep:
             for _, variable in nnx.to_flat_state(_live(network, nnx.Param))
         )
         self._step = jax.jit(
-            self._train, donate_argnums=0, out_shardings=self._everywhere
+            self._train, donate_argnums=0, out_shardings=devices.everywhere
         )
         self._count = jax.jit(self._count_correct)
 
@@ -147,9 +126,7 @@ class JittedStep:
     def place(self, state: NetworkState) -> NetworkState:
         """Copies a state to every device."""
         # Own buffers: a step gives its input's memory to its output.
-        return jax.tree.map(
-            lambda a: jax.device_put(jnp.array(a), self._everywhere), state
-        )
+        return self._devices.copy(jax.tree.map(jnp.array, state))
 
     def __call__(
         self,
@@ -162,8 +139,8 @@ class JittedStep:
 
         The step overwrites the arrays of `states`, which are of no use afterwards.
         """
-        images, labels = jax.device_put((images, labels), self._by_batch)
-        inputs = jax.device_put(inputs, self._everywhere)
+        images, labels = self._devices.split((images, labels))
+        inputs = self._devices.copy(inputs)
         return self._step(states, images, labels, inputs)
 
     def count_correct(
@@ -177,7 +154,7 @@ class JittedStep:
 
         NaN if a logit is not finite.
         """
-        images, labels, mask = jax.device_put((images, labels, mask), self._by_batch)
+        images, labels, mask = self._devices.split((images, labels, mask))
         return self._count(states.params, states.stats, images, labels, mask)
 
     def network(self, state: NetworkState) -> Classifier:

@@ -1,13 +1,14 @@
-"""The task of `search_efficiency`: predicted ImageNet top-1 against multiply-adds."""
+"""The tasks of `search_efficiency`: predicted ImageNet top-1 against multiply-adds."""
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas import reward
-from search_space import cost, spaces
+from search_space import cost, spaces, zoo
 from search_space.space import SearchSpace
 from trainers import surrogate
 
@@ -20,12 +21,22 @@ Tokens = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """top-1 in points * (multiply-adds / 400M)^-0.07, of networks given by tokens."""
+    """What a search maximizes, and what its networks are worth in the end.
+
+    Accuracies are predicted top-1 in points; `weigh(accuracy, multiply-adds)` is the
+    reward. Networks above `limit` multiply-adds are worth nothing, others their reward.
+    """
 
     space: SearchSpace
     top1: surrogate.Predictor
+    weigh: Callable[[float, float], float]
+    limit: float = float("inf")
+
+    def accuracies(self, tokens: Tokens) -> Floats:
+        """Returns predicted top-1 [n] of tokens [n, D]."""
+        return self.top1.predict(tokens)[0]
 
     def costs(self, tokens: Tokens) -> Floats:
         """Returns multiply-adds [n] of tokens [n, D]."""
@@ -34,28 +45,63 @@ class Task:
 
     def rewards(self, tokens: Tokens) -> Floats:
         """Returns rewards [n] of tokens [n, D], without noise."""
-        accuracies = self.top1.predict(tokens)[0]
-        weigh = reward.soft(TARGET)
-        pairs = zip(accuracies.tolist(), self.costs(tokens).tolist(), strict=True)
-        return np.array([weigh(accuracy, macs) for accuracy, macs in pairs])
+        accuracies, costs = self.accuracies(tokens), self.costs(tokens)
+        pairs = zip(accuracies.tolist(), costs.tolist(), strict=True)
+        return np.array([self.weigh(accuracy, macs) for accuracy, macs in pairs])
+
+    def worths(self, tokens: Tokens, rewards: Floats) -> Floats:
+        """Returns what tokens [n, D] with `rewards` [n], without noise, are worth."""
+        if self.limit == float("inf"):
+            return rewards
+        return np.where(self.costs(tokens) <= self.limit, rewards, 0.0)
 
 
 @functools.cache
-def load() -> Task:
-    """Returns the task, with the predictors that come with the package."""
+def soft() -> Task:
+    """top-1 * (multiply-adds / 400M)^-0.07, with the predictors of the package."""
     found = surrogate.load()
-    return Task(spaces.load(found.about.space), found.predictors[surrogate.TOP1])
+    return Task(
+        space=spaces.load(found.about.space),
+        top1=found.predictors[surrogate.TOP1],
+        weigh=reward.soft(TARGET),
+    )
 
 
-def chosen(observed: Floats, exact: Floats, noise: float, seed: int) -> float:
-    """Returns the exact reward of the network that a search would end with.
+@functools.cache
+def constrained() -> Task:
+    """top-1 with at most EfficientNet-B0's multiply-adds: MnasNet's hard reward.
 
-    `observed` [n] are the rewards that it saw, `exact` [n] those without noise. Under
+    What a network has too many multiply-adds, in shares, its reward is less, but it
+    is worth nothing.
+    """
+    limit = float(cost.num_macs(zoo.load("efficientnet-b0")))
+    return dataclasses.replace(soft(), weigh=reward.hard(limit), limit=limit)
+
+
+@functools.cache
+def b0() -> tuple[float, float]:
+    """Returns EfficientNet-B0's predicted top-1 and its multiply-adds."""
+    task = soft()
+    tokens = np.array([task.space.encode(zoo.load("efficientnet-b0"))], np.int32)
+    return float(task.accuracies(tokens)[0]), float(task.costs(tokens)[0])
+
+
+def count_beyond_b0(task: Task, tokens: Tokens) -> int:
+    """Returns how many of tokens [n, D] are as accurate as B0, and no costlier."""
+    accuracy, macs = b0()
+    good = (task.accuracies(tokens) >= accuracy) & (task.costs(tokens) <= macs)
+    return int(good.sum())
+
+
+def chosen(observed: Floats, worths: Floats, noise: float, seed: int) -> float:
+    """Returns the worth of the network that a search would end with.
+
+    `observed` [n] are the rewards that it saw, `worths` [n] the exact ones. Under
     noise the 15 that looked best are measured five times more, and the best mean wins.
     """
     if noise == 0.0:
-        return float(exact[np.argmax(observed)])
+        return float(worths.max())
     finalists = np.argsort(-observed, kind="stable")[:_FINALISTS]
     rng = np.random.default_rng([seed, len(observed), 1])
     again = rng.normal(size=(_MEASUREMENTS, len(finalists))).mean(axis=0)
-    return float(exact[finalists[np.argmax(exact[finalists] + noise * again)]])
+    return float(worths[finalists[np.argmax(worths[finalists] + noise * again)]])

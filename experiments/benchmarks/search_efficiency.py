@@ -1,238 +1,255 @@
 """How good a network each controller finds for so many children.
 
-    python -m experiments.benchmarks.search_efficiency [--methods ppo evolution-20-5]
-    python -m experiments.benchmarks.search_efficiency --noise 0.5
+    python -m experiments.benchmarks.search_efficiency [--sections exact noise]
 
-Reward: predicted ImageNet top-1 in points * (multiply-adds / 400M)^-0.07; no network is
-evaluated twice. The table has the best reward so far, mean and standard deviation over
-the seeds, and a page beside the results has the curves. With noise each evaluation has
-N(0, noise) added, and at each mark the 15 networks that look best are measured five
-times more; the winner's exact reward counts.
+Four sections, each a table and a picture:
 
-Every finished (method, seed) is kept in experiments/results, with the commit and the
-command that made it; run again, only what is missing is run. Peers that are not
-installed (`pip install '.[peers]'`) are named and left out.
+exact: reward is predicted ImageNet top-1 in points * (multiply-adds / 400M)^-0.07. The
+  table has the best reward so far, mean and standard deviation over the seeds.
+noise: each evaluation has N(0, 0.5) added. At each mark the 15 networks that look best
+  are measured five times more, and the exact reward of the best mean counts.
+constraint: the best top-1 with at most EfficientNet-B0's multiply-adds, and how many of
+  the networks evaluated are at least as accurate as B0 and no costlier.
+ablations: PPO with each of its aids off in turn, on the exact rewards.
+
+No network is evaluated twice. Controller seconds are CPU time of asking and telling,
+of the whole process less what evaluating takes, so that other programs hardly count;
+imports and compilation come before, in a short search that is not counted.
+
+Every finished (section, method, seed) is kept in experiments/results, with the commit
+that made it; run again, only what is missing is run. Peers that are
+not installed (`pip install '.[peers]'`) are named and left out.
 """
 
+import concurrent.futures
 import dataclasses
-import importlib.util
+import functools
 import json
-import subprocess
+import multiprocessing
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import plotly.graph_objects as go
 import tyro
 
-import controller
-from experiments.benchmarks import imagenet_task, peers
+from experiments.benchmarks import contenders, imagenet_task, peers, search_tables
 from experiments.benchmarks.imagenet_task import Floats, Task, Tokens
-from nas.loop import optimize
+from nas import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 MARKS = (100, 250, 500, 1000)
+_NOISE = 0.5
 # The curves have a point for so many children each.
 _EVERY = 10
+# Enough for every program to be compiled: PPO fits its predictor to ten results.
+_WARM_UP = 30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Method:
-    """One of our controllers, told of `batch_size` rewards at a time."""
+class Section:
+    """A task, with the standard deviation of its noise, and who is compared on it."""
 
-    name: str
-    batch_size: int
-    options: Mapping[str, float | bool] = dataclasses.field(default_factory=dict)
+    task: Callable[[], Task]
+    noise: float
+    methods: tuple[str, ...]
 
 
-# PPO learns from every five rewards, as `nas.search` does by default; evolution from
-# each, as in its paper.
-_OURS: dict[str, Method] = {
-    "ppo": Method(name="ppo", batch_size=5),
-    "reinforce": Method(name="reinforce", batch_size=10),
-    "evolution-20-5": Method(name="evolution", batch_size=1),
-    "evolution-50-12": Method(
-        name="evolution", batch_size=1, options={"population": 50, "tournament": 12}
+_ALL = (*contenders.OURS, *peers.PEERS)
+# PyGlove takes some 25 ms to propose, and most of an hour for thirty searches.
+_QUICK = tuple(name for name in _ALL if not name.startswith("pyglove"))
+SECTIONS: Mapping[str, Section] = {
+    "exact": Section(task=imagenet_task.soft, noise=0.0, methods=_ALL),
+    "noise": Section(task=imagenet_task.soft, noise=_NOISE, methods=_QUICK),
+    "constraint": Section(task=imagenet_task.constrained, noise=0.0, methods=_QUICK),
+    "ablations": Section(
+        task=imagenet_task.soft,
+        noise=0.0,
+        methods=("ppo", *contenders.ABLATIONS),
     ),
-    "evolution-100-25": Method(
-        name="evolution", batch_size=1, options={"population": 100, "tournament": 25}
-    ),
-    "random": Method(name="random", batch_size=10),
-}
-_ABLATIONS: dict[str, Method] = {
-    f"ppo without {aid}": Method(
-        name="ppo", batch_size=5, options={aid: 0 if aid == "replay" else False}
-    )
-    for aid in ("rank_advantages", "replay", "neighbours", "screen")
 }
 
 
 class _Recorder:
-    """Evaluates, remembers everything in order, and keeps its own time apart."""
+    """Evaluates, remembers everything in order, and keeps its own CPU time apart."""
 
     def __init__(self, task: Task, noise: float, seed: int) -> None:
         self._task = task
         self._noise = noise
         self._rng = np.random.default_rng([seed, 0])
+        self.tokens: list[list[int]] = []
         self.exact: list[float] = []
         self.observed: list[float] = []
         self.seconds = 0.0
 
     def __call__(self, tokens: Tokens) -> Floats:
-        started = time.perf_counter()
+        started = time.process_time()
         exact = self._task.rewards(tokens)
         observed = exact + self._noise * self._rng.normal(size=len(exact))
+        self.tokens += tokens.tolist()
         self.exact += exact.tolist()
         self.observed += observed.tolist()
-        self.seconds += time.perf_counter() - started
+        self.seconds += time.process_time() - started
         return observed
 
 
-def run(method: str, seed: int, noise: float) -> dict[str, Any]:
-    """Returns what one search came to: rewards at the marks, and its own seconds."""
-    task = imagenet_task.load()
-    evaluate = _Recorder(task, noise, seed)
-    started = time.perf_counter()
-    if method in peers.PEERS:
-        peers.PEERS[method].search(task.space.num_choices, evaluate, MARKS[-1], seed)
-    else:
-        ours = (_OURS | _ABLATIONS)[method]
-        optimize(
-            controller.build(
-                ours.name, num_choices=task.space.num_choices, **ours.options
-            ),
-            evaluate,
-            num_trials=MARKS[-1],
-            batch_size=ours.batch_size,
-            seed=seed,
-        )
-    seconds = time.perf_counter() - started - evaluate.seconds
-    observed, exact = np.array(evaluate.observed), np.array(evaluate.exact)
+def run(section: str, method: str, seed: int, num_children: int) -> dict[str, Any]:
+    """Returns what one search came to: worths at the marks, and its own seconds."""
+    chosen = SECTIONS[section]
+    task = chosen.task()
+    _warm_up(section, method)
+    evaluate = _Recorder(task, chosen.noise, seed)
+    started = time.process_time()
+    contenders.search(method, task.space.num_choices, evaluate, num_children, seed)
+    seconds = time.process_time() - started - evaluate.seconds
+    observed, tokens = np.array(evaluate.observed), np.array(evaluate.tokens, np.int32)
+    worths = task.worths(tokens, np.array(evaluate.exact))
+    best = np.maximum.accumulate(worths)
+    best = np.pad(best, (0, max(0, num_children - len(best))), mode="edge")
     return {
         "controller_seconds": round(seconds, 3),
         "marks": [
-            round(imagenet_task.chosen(observed[:n], exact[:n], noise, seed), 4)
+            round(imagenet_task.chosen(observed[:n], worths[:n], chosen.noise, seed), 4)
             for n in MARKS
+            if n <= num_children
         ],
-        "best_so_far": np.maximum.accumulate(exact)[_EVERY - 1 :: _EVERY]
-        .round(3)
-        .tolist(),
+        "best_so_far": best[_EVERY - 1 : num_children : _EVERY].round(3).tolist(),
+        "num_beyond_b0": imagenet_task.count_beyond_b0(task, tokens),
     }
+
+
+@functools.cache
+def _warm_up(section: str, method: str) -> None:
+    """Imports and compiles what `method` needs, once in each process."""
+    task = SECTIONS[section].task()
+    evaluate = _Recorder(task, 0.0, 0)
+    contenders.search(method, task.space.num_choices, evaluate, _WARM_UP, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Compare controllers on predicted ImageNet accuracies."""
 
+    sections: tuple[Literal["exact", "noise", "constraint", "ablations"], ...] = (
+        "exact",
+        "noise",
+        "constraint",
+        "ablations",
+    )
+    """Which tables to make."""
     methods: tuple[str, ...] = ()
-    """Which to run; by default all but the ablations."""
-    ablations: bool = False
-    """Also PPO with each of its aids off in turn."""
+    """Which to run; by default all of a section."""
     seeds: int = 10
     """Searches of each."""
-    noise: float = 0.0
-    """Standard deviation of what is added to each evaluation, in points."""
+    children: int = MARKS[-1]
+    """Networks evaluated in each search."""
+    workers: int = 1
+    """Processes that search at the same time."""
     again: bool = False
-    """Forget what was found before for these methods."""
+    """Forget what was found before for these sections and methods."""
     output: Path = RESULTS
     """The folder of the results."""
 
 
-def _names(parsed: Arguments) -> list[str]:
-    known = [*_OURS, *_ABLATIONS, *peers.PEERS]
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    section: str
+    method: str
+    seed: int
+
+
+def _jobs(parsed: Arguments) -> list[_Job]:
+    """Returns what was asked for, a seed of everything before the next."""
+    known = {name for section in SECTIONS.values() for name in section.methods}
     if unknown := [name for name in parsed.methods if name not in known]:
-        raise ValueError(f"--methods must be of {', '.join(known)}, got {unknown}")
-    names = list(parsed.methods or [*_OURS, *peers.PEERS])
-    names += [name for name in _ABLATIONS if parsed.ablations and name not in names]
-    for name in list(names):
-        if name in peers.PEERS and not _installed(peers.PEERS[name].package):
-            print(f"{name}: {peers.PEERS[name].package} is not installed; left out")
-            names.remove(name)
-    return names
-
-
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
-def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    heads = "".join(f"{mark:>14}" for mark in MARKS)
-    lines = [f"{'children':<28}{heads}{'seeds':>7}{'controller':>13}"]
-    for name, seeds in rows.items():
-        marks = np.array([row["marks"] for row in seeds.values()])
-        cells = "".join(
-            f"{mean:>8.2f} ±{spread:>4.2f}"
-            for mean, spread in zip(marks.mean(axis=0), marks.std(axis=0), strict=True)
+        raise ValueError(
+            f"--methods must be of {', '.join(sorted(known))}, got {', '.join(unknown)}"
         )
-        own = np.mean([row["controller_seconds"] for row in seeds.values()])
-        lines.append(f"{name:<28}{cells}{len(seeds):>7}{own:>11.2f} s")
-    return "\n".join(lines)
+    for name, least in (("seeds", 1), ("workers", 1), ("children", MARKS[0])):
+        if (value := getattr(parsed, name)) < least:
+            raise ValueError(f"--{name} must be {least} or more, got {value}")
+    for name in sorted(known):
+        if (package := contenders.lacking(name)) is not None:
+            print(f"{name}: {package} is not installed; left out")
+    return [
+        _Job(section, method, seed)
+        for section in dict.fromkeys(parsed.sections)
+        for seed in range(parsed.seeds)
+        for method in SECTIONS[section].methods
+        if contenders.lacking(method) is None
+        and (not parsed.methods or method in parsed.methods)
+    ]
 
 
-def _curves(rows: Mapping[str, Mapping[str, Any]]) -> go.Figure:
-    """Best exact reward so far: means over the seeds, and a standard deviation."""
-    figure = go.Figure(layout={"template": "plotly_white", "height": 520})
-    for name, seeds in rows.items():
-        curves = np.array([row["best_so_far"] for row in seeds.values()])
-        mean, spread = curves.mean(axis=0), curves.std(axis=0)
-        children = _EVERY * np.arange(1, len(mean) + 1)
-        figure.add_scatter(
-            x=np.concatenate([children, children[::-1]]),
-            y=np.concatenate([mean + spread, (mean - spread)[::-1]]),
-            fill="toself",
-            opacity=0.2,
-            line={"width": 0},
-            legendgroup=name,
-            showlegend=False,
-            hoverinfo="skip",
-        )
-        figure.add_scatter(x=children, y=mean, name=name, legendgroup=name)
-    figure.update_xaxes(title="children", type="log")
-    figure.update_yaxes(title="best reward so far")
-    return figure
+Results = dict[str, dict[str, dict[str, dict[str, Any]]]]
+"""Section, method, seed -> what `run` returned, and how it was made."""
 
 
-def _commit() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() or "unknown"
+def _load(path: Path) -> Results:
+    return json.loads(path.read_text())["sections"] if path.exists() else {}
+
+
+def _save(path: Path, results: Results) -> None:
+    lines = {
+        section: {method: dict(rows) for method, rows in methods.items()}
+        for section, methods in results.items()
+    }
+    document = {"marks": MARKS, "noise": _NOISE, "sections": lines}
+    path.write_text(json.dumps(document) + "\n")
+
+
+def _carry_out(jobs: Sequence[_Job], parsed: Arguments, path: Path) -> Results:
+    """Runs the jobs that are not in the file yet, and adds them to it one by one."""
+    results = _load(path)
+    if parsed.again:
+        for job in jobs:
+            results.get(job.section, {}).pop(job.method, None)
+    left = [
+        job
+        for job in jobs
+        if str(job.seed) not in results.get(job.section, {}).get(job.method, {})
+    ]
+    made = {"commit": provenance.git_commit()}
+    # JAX's threads do not survive a fork.
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(parsed.workers, spawn) as pool:
+        running = {
+            pool.submit(run, job.section, job.method, job.seed, parsed.children): job
+            for job in left
+        }
+        for done in concurrent.futures.as_completed(running):
+            job, row = running[done], done.result() | made
+            methods = results.setdefault(job.section, {})
+            methods.setdefault(job.method, {})[str(job.seed)] = row
+            _save(path, results)
+            print(
+                f"{job.section}, {job.method}, seed {job.seed}: {row['marks']}, "
+                f"{row['controller_seconds']:.2f} s",
+                flush=True,
+            )
+    return results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parsed = tyro.cli(Arguments, args=arguments, prog="search_efficiency")
+    path = parsed.output / "search_efficiency.json"
     try:
-        names = _names(parsed)
-    except ValueError as error:
+        jobs = _jobs(parsed)
+        parsed.output.mkdir(parents=True, exist_ok=True)
+        results = _carry_out(jobs, parsed, path)
+    except (ValueError, KeyError, OSError) as error:
         sys.stderr.write(f"search_efficiency: {error}\n")
         return 2
-    suffix = f"_noise_{parsed.noise:g}" if parsed.noise else ""
-    path = parsed.output / f"search_efficiency{suffix}.json"
-    parsed.output.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        rows = json.loads(path.read_text())["rows"]
-    if parsed.again:
-        rows = {name: seeds for name, seeds in rows.items() if name not in names}
-    made = {"commit": _commit(), "command": " ".join(sys.argv)}
-    for name in names:
-        for seed in range(parsed.seeds):
-            if str(seed) not in rows.setdefault(name, {}):
-                rows[name][str(seed)] = run(name, seed, parsed.noise) | made
-                document = {"marks": MARKS, "noise": parsed.noise, "rows": rows}
-                path.write_text(json.dumps(document) + "\n")
-        print(_table({name: rows[name]}).splitlines()[-1], flush=True)
-    print(_table(rows))
-    _curves(rows).write_html(path.with_suffix(".html"))
-    print(f"{path}, {path.with_suffix('.html').name}")
+    for name in dict.fromkeys(parsed.sections):
+        if name not in results:
+            continue
+        print(f"\n{name}\n{search_tables.table(results[name], MARKS)}")
+        page = path.with_name(f"search_efficiency_{name}.html")
+        search_tables.curves(results[name], _EVERY).write_html(page)
+        print(page.name)
     return 0
 
 

@@ -18,7 +18,9 @@ EVERY = np.array(list(itertools.product(*map(range, NUM_CHOICES))), np.int32)
 
 
 # Without jit, every operation is compiled on its own.
-loss = functools.partial(jax.jit, static_argnums=(1, 3, 4))(policy_gradient.loss)
+@functools.partial(jax.jit, static_argnums=(1, 3, 4))
+def loss(params, num_choices, batch, clip, entropy_weight):
+    return policy_gradient.loss(params, num_choices, batch, clip, entropy_weight)[0]
 
 
 @jax.jit

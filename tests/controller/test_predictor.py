@@ -100,6 +100,28 @@ def test_results_make_their_neighbourhood_certain():
     assert at_results.max() < elsewhere.mean()
 
 
+@pytest.mark.parametrize("setting", [START, (0, 5, 0), (5, 0, 7), (1, 1, 3)])
+def test_chooses_as_if_all_deviations_were_known(setting):
+    tokens, rewards = data(6, 60, noise=0.5)
+    found = Predictor.fit(tokens, rewards, NUM_CHOICES, setting)
+    new = np.unique(data(7, 300)[0], axis=0)
+    weights = np.array([0.0, 3.0, 0.5, 50.0, 1.0, 0.0])
+    means, deviations = found.predict(new)
+    expected = []
+    for k in weights:
+        scores = means + k * deviations
+        scores[expected] = -np.inf
+        expected.append(int(np.argmax(scores)))
+    chosen = found.choose(new, weights)
+    assert len(set(chosen)) == len(chosen)
+    # Symmetric sequences tie up to rounding: their scores must agree, not their rows.
+    np.testing.assert_allclose(
+        means[chosen] + weights * deviations[chosen],
+        means[expected] + weights * deviations[expected],
+        rtol=1e-9,
+    )
+
+
 def test_rewards_that_all_agree():
     tokens, _ = data(0, 12)
     found = Predictor.fit(tokens, np.full(12, 0.7, np.float32), NUM_CHOICES, START)

@@ -3,11 +3,14 @@
     python pretend_search.py SECONDS TROUBLE <arguments of nas.search>
 
 TROUBLE is `none`, `deadly` (every child kills its worker), `broken` (every child
-raises), or a folder: the first worker to reach each seed in it dies there. With
-`alone` there is no Ray: one child after another in this process, as a reference.
+raises), or a folder: the first worker to reach each seed in it dies there, unless the
+file says what to do instead: `hang` in a call that holds Python's lock, as a hung
+compiler does, `stop` the process, or return an accuracy such as `nan`. With `alone`
+there is no Ray: one child after another in this process, as a reference.
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import os
 import signal
@@ -15,9 +18,22 @@ import sys
 import time
 from pathlib import Path
 
+import overheard
+
 from nas import evaluators, search
 from search_space.spec import ArchSpec
 from trainers.measurement import Infeasible, Measurement
+
+GOOD = Measurement(
+    accuracy=0.5,
+    losses=(2.0, 1.0),
+    images_per_second=1.0,
+    compile_seconds=0.0,
+    train_seconds=0.0,
+    eval_seconds=0.0,
+    num_params=1,
+    num_macs=1,
+)
 
 
 def outcome(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
@@ -25,16 +41,8 @@ def outcome(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
     if seed % 7 == 0:
         return Infeasible("diverged: the loss was <b>nan</b>")
     depth = sum(stage.repeats for stage in spec.stages)
-    return Measurement(
-        accuracy=0.5 + 0.01 * depth + seed % 1000 * 1e-4,
-        losses=(2.0, 1.0),
-        images_per_second=1.0,
-        compile_seconds=0.0,
-        train_seconds=0.0,
-        eval_seconds=0.0,
-        num_params=1,
-        num_macs=1,
-    )
+    accuracy = 0.5 + 0.01 * depth + seed % 1000 * 1e-4
+    return dataclasses.replace(GOOD, accuracy=accuracy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +60,16 @@ class Sleeper:
         if self.trouble == "broken":
             raise RuntimeError("no such luck")
         marker = Path(self.trouble) / str(seed)
-        if self.trouble == "deadly" or marker.exists():
-            marker.unlink(missing_ok=True)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return outcome(spec, seed)
+        if self.trouble != "deadly" and not marker.exists():
+            return outcome(spec, seed)
+        how = marker.read_text() if marker.exists() else ""
+        marker.unlink(missing_ok=True)
+        if how == "hang":
+            ctypes.PyDLL(None).sleep(10_000)
+        if how in ("", "stop"):
+            number = signal.SIGSTOP if how == "stop" else signal.SIGKILL
+            os.kill(os.getpid(), number)
+        return dataclasses.replace(GOOD, accuracy=float(how))
 
 
 class Alone:
@@ -64,7 +78,7 @@ class Alone:
     @staticmethod
     @contextlib.contextmanager
     def cluster():
-        yield {"CPU": 1.0}
+        yield lambda: {"CPU": 1.0}
 
     @staticmethod
     def run(session, evaluator, **_):
@@ -73,6 +87,7 @@ class Alone:
 
 
 if __name__ == "__main__":
+    overheard.listen()
     sleeper = Sleeper(float(sys.argv[1]), sys.argv[2])
     if sleeper.trouble == "alone":
         sys.modules["nas.tune"] = Alone

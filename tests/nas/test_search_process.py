@@ -4,90 +4,40 @@ Real driver, real Ray, real journal; the children sleep where others train, exce
 the test at the end. What an uninterrupted search does is found without Ray.
 """
 
-import collections
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from nas import journal
 from nas.session import child_seed
+from tests.nas.search_process import PRETEND, Search, assert_each_once
 
-DRIVER = Path(__file__).with_name("pretend_search.py")
 OPTIONS = ["--controller", "random", "--seed", "3", "--rewards-per-update", "2"]
 
 
-class Search:
-    """A search in a process of its own, and its run folder."""
-
-    def __init__(self, folder, *arguments, seconds=0.3, trouble="none", log=None):
-        self.folder = folder
-        self.log = log or folder.with_suffix(".log")
-        command = [sys.executable, str(DRIVER), str(seconds), str(trouble), *arguments]
-        with self.log.open("w") as file:
-            self.process = subprocess.Popen(
-                command, stdout=file, stderr=file, start_new_session=True
-            )
-
-    @property
-    def said(self):
-        return self.log.read_text()
-
-    def children(self):
-        """Complete lines of the journal, by a parser that is not the tested one."""
-        path = self.folder / "journal.jsonl"
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]
-        return [json.loads(line) for line in lines[1:]]
-
-    def wait_for_children(self, number):
-        deadline = time.monotonic() + 60
-        while len(self.children()) < number:
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.02)
-
-    def finish(self):
-        """Waits for the end; returns the exit status."""
-        try:
-            return self.process.wait(90)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            raise AssertionError(self.said) from None
-
-    def kill(self):
-        """kill -9 of the driver alone: Ray's processes must see to themselves."""
-        self.process.kill()
-        self.process.wait()
+def pretend(folder, *arguments, seconds=0.3, trouble="none", log=None):
+    return Search(folder, [PRETEND, seconds, trouble, *arguments], log=log)
 
 
 def start(folder, *arguments, children=6, **how):
-    return Search(
-        folder, "--output", str(folder), "--children", str(children), *OPTIONS,
-        *arguments, **how,
-    )  # fmt: skip
+    return pretend(
+        folder, "--output", folder, "--children", children, *OPTIONS, *arguments, **how
+    )
 
 
 def resume(folder, *arguments, **how):
-    return Search(folder, "--resume", str(folder), *arguments, **how)
+    return pretend(folder, "--resume", folder, *arguments, **how)
 
 
 def facts(children):
     """What of a child must not depend on when and where it was trained."""
     transient = {"finished", "worker", "asked"}
     return [{k: v for k, v in c.items() if k not in transient} for c in children]
-
-
-def assert_each_once(children, number):
-    assert sorted(child["index"] for child in children) == list(range(number))
-    tokens = collections.Counter(tuple(child["tokens"]) for child in children)
-    assert set(tokens.values()) == {1}
 
 
 def test_killed_search_and_killed_worker_change_nothing(tmp_path):
@@ -136,6 +86,34 @@ def test_ctrl_c_saves_and_a_second_search_is_refused(tmp_path):
     best = max(c["reward"] for c in search.children() if "reward" in c)
     assert json.loads((run / "best.json").read_text())["found"]["reward"] == best
     assert journal.read(run / "journal.jsonl").num_bytes > 0
+
+
+def test_children_that_hang_or_return_nonsense_are_infeasible_and_the_rest_is_not(
+    tmp_path,
+):
+    """Each kind once; what hangs keeps Python's lock, or is a stopped process."""
+    troubles = {1: "hang", 2: "stop", 4: "nan", 5: "inf", 7: "1.5", 8: "-0.5"}
+    folder = tmp_path / "troubles"
+    folder.mkdir()
+    for index, kind in troubles.items():
+        (folder / str(child_seed(3, index))).write_text(kind)
+    search = start(
+        tmp_path / "run", "--child-time-limit", "3s", children=10, trouble=folder,
+        seconds=0,
+    )  # fmt: skip
+    assert search.finish() == 0, search.said
+    children = search.children()
+    assert_each_once(children, 10)
+    reasons = {c["index"]: c["infeasible"] for c in children if "infeasible" in c}
+    diverged = {i for i in range(10) if child_seed(3, i) % 7 == 0}
+    assert set(reasons) == set(troubles) | diverged
+    assert all("reward" not in c for c in children if c["index"] in reasons)
+    for index, kind in troubles.items():
+        told = {
+            "hang": "took longer than --child-time-limit 3s",
+            "stop": "took longer than --child-time-limit 3s",
+        }.get(kind, f"accuracy must be in [0, 1], got {kind}")
+        assert reasons[index] == told
 
 
 @pytest.mark.slow

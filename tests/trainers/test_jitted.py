@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers import loop, optim
+from trainers import devices, loop, optim
 from trainers.executables import ChainedStep, Recipe, split
-from trainers.jitted import JittedStep, averaged, local_mesh
+from trainers.jitted import JittedStep, averaged
 from trainers.networks import classifier
 
 SPEC = ArchSpec(
@@ -48,7 +48,7 @@ def schedule(number, **options):
 
 def jitted(dtype="float32", **options):
     network = classifier.build(SPEC, seed=0, dtype=dtype)
-    return JittedStep(network, RECIPE, mesh=local_mesh(1), **options)
+    return JittedStep(network, RECIPE, devices=devices.local(1), **options)
 
 
 def test_it_trains_as_the_chained_units_do():
@@ -124,4 +124,4 @@ def test_averages_forget_the_first_weights_by_tensorflows_rule():
 
 def test_more_devices_than_there_are_is_refused():
     with pytest.raises(ValueError, match="ask for fewer"):
-        local_mesh(10_000)
+        devices.local(10_000)

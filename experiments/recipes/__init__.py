@@ -1,0 +1,1 @@
+"""Searches as runnable files: command, hardware, duration, and what came of it."""

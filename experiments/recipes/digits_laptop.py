@@ -1,0 +1,20 @@
+"""The default search: 64 children on scikit-learn's digits, on a laptop.
+
+    python -m experiments.recipes.digits_laptop
+
+Hardware: two cores, no accelerator, no network. Duration: 3 min 39 s on two cores of
+an Ice Lake Xeon, from a cold compilation cache. Result there, one seed: mean reward
+0.735 over the first 16 children and 0.936 over the last 16; the best child has 90.6 %
+on the validation split with 125M multiply-adds. Run again, it goes on where it was
+stopped.
+"""
+
+import sys
+from pathlib import Path
+
+from experiments.recipes import launch
+
+FLAGS = ("--target-flops", "400M", "--children", "64")
+
+if __name__ == "__main__":
+    sys.exit(launch.search_in(Path("runs/digits"), FLAGS))
