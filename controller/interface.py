@@ -6,12 +6,13 @@ Tokens are int32 `[num, num_decisions]`; token d of a sequence is in
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 State = TypeVar("State")
+_State = TypeVar("_State", contravariant=True)
 
 # Beyond this a table of all choices no longer fits a laptop.
 _MAX_DECISIONS = 10_000
@@ -49,6 +50,30 @@ class Controller(Protocol[State]):
 
         Raises:
           ValueError: if tokens are out of range or a reward is not finite.
+        """
+        ...
+
+
+class Beliefs(NamedTuple):
+    """What a policy has settled on.
+
+    `probabilities` float32 [num_decisions, most_choices]: how likely each choice is
+    in a proposal drawn from the policy, whatever the other decisions are; 0 beyond a
+    decision's choices. `entropy` is the policy's, in nats.
+    """
+
+    probabilities: NDArray[np.float32]
+    entropy: float
+
+
+@runtime_checkable
+class HasPolicy(Protocol[_State]):
+    """A controller that draws its proposals from a distribution that it learns."""
+
+    def beliefs(self, state: _State) -> Beliefs:
+        """Returns what the policy would propose, estimated from its own samples.
+
+        The same state gives the same beliefs.
         """
         ...
 

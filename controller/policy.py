@@ -23,8 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.interface import Beliefs
+
 HIDDEN_SIZE = 100
 _INIT_RANGE = 0.1
+# Samples that beliefs are averaged over. Each contributes its distributions, not its
+# draws, so that few do.
+_NUM_BELIEF_SAMPLES = 32
 
 
 class Params(NamedTuple):
@@ -167,10 +172,35 @@ def evaluate(
     """
     log_probs = conditionals(params, num_choices, tokens)
     chosen = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
+    return jnp.sum(chosen, axis=-1), _entropies(log_probs, num_choices)
+
+
+def beliefs(params: Params, num_choices: tuple[int, ...]) -> Beliefs:
+    """Returns the policy's marginal probabilities and its entropy.
+
+    Always from the same noise, so that two policies differ by what they learned.
+    """
+    rng = np.random.default_rng(0)
+    tokens = sample(params, num_choices, rng, _NUM_BELIEF_SAMPLES)
+    probabilities, entropy = _beliefs(num_choices, params, tokens)
+    return Beliefs(probabilities=np.asarray(probabilities), entropy=float(entropy))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _beliefs(
+    num_choices: tuple[int, ...], params: Params, tokens: NDArray[np.int32]
+) -> tuple[jax.Array, jax.Array]:
+    log_probs = conditionals(params, num_choices, jnp.asarray(tokens))
+    return jnp.mean(jnp.exp(log_probs), axis=0), jnp.mean(
+        _entropies(log_probs, num_choices)
+    )
+
+
+def _entropies(log_probs: jax.Array, num_choices: tuple[int, ...]) -> jax.Array:
+    """Returns entropies [num] of sequences with these conditionals [num, D, C]."""
     # exp(-inf) is 0, but 0 * -inf is not: padding is left out of the sum.
     finite = jnp.where(_valid(num_choices), log_probs, 0.0)
-    entropies = -jnp.sum(jnp.exp(log_probs) * finite, axis=(-1, -2))
-    return jnp.sum(chosen, axis=-1), entropies
+    return -jnp.sum(jnp.exp(log_probs) * finite, axis=(-1, -2))
 
 
 def _lstm(

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from controller import neighbours, policy, policy_gradient, predictor, ring
 from controller.interface import (
+    Beliefs,
     check_num,
     check_num_choices,
     check_range,
@@ -159,6 +160,10 @@ class PPO:
         if self.screen and _grown(before, int(state.results.size)):
             state = state._replace(setting=np.array(self._climbed(state)))
         return state
+
+    def beliefs(self, state: PPOState) -> Beliefs:
+        """See `HasPolicy.beliefs`; of the policy alone, before candidates compete."""
+        return policy.beliefs(state.params, self.num_choices)
 
     def _climbed(self, state: PPOState) -> predictor.Setting:
         """Returns the predictor's setting, a few steps likelier than it was."""

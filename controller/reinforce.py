@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from controller import policy, policy_gradient
 from controller.interface import (
+    Beliefs,
     check_num,
     check_num_choices,
     check_range,
@@ -97,6 +98,10 @@ class Reinforce:
             chunk = slice(start, start + _CHUNK)
             state = self._learn(state, known[chunk], values[chunk])
         return state
+
+    def beliefs(self, state: ReinforceState) -> Beliefs:
+        """See `HasPolicy.beliefs`."""
+        return policy.beliefs(state.params, self.num_choices)
 
     def _learn(
         self,

@@ -12,6 +12,8 @@ import tyro
 
 _T = TypeVar("_T")
 
+_LONGEST_COMPLAINT = 2_000
+
 
 class UsageError(Exception):
     """A flag whose value cannot be used. One line: rule, value and remedy.
@@ -52,8 +54,13 @@ def parse(
 
 
 def complain(program: str, error: BaseException, status: int) -> int:
-    """Prints `error` on one line of standard error; returns `status`."""
-    sys.stderr.write(f"{program}: {' '.join(str(error).split())}\n")
+    """Prints `error` on one line of standard error; returns `status`.
+
+    What it quotes may come from anybody's file, and must not command the terminal.
+    """
+    line = " ".join(str(error).split())
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    sys.stderr.write(f"{program}: {shown[:_LONGEST_COMPLAINT]}\n")
     return status
 
 

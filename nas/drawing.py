@@ -1,16 +1,20 @@
 """Pictures of a search and of an architecture, made with plotly."""
 
+import html
+import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import plotly.graph_objects as go
 
 from nas import journal, results
 from nas.lineup import Result
+from nas.policy_log import Entry
 from nas.quantity import format_flops
 from search_space import layers
 from search_space.compound import Coefficients
+from search_space.space import Choice, Decision
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
@@ -51,7 +55,7 @@ def tradeoff(
         marker={
             "color": [child.reward for child in children],
             "colorscale": "Viridis",
-            "colorbar": {"title": "reward"},
+            "colorbar": {"title": "reward", "thickness": 12},
             "size": 7,
         },
         hovertemplate=(
@@ -83,7 +87,7 @@ def rewards(children: Sequence[journal.Trained]) -> go.Figure:
     """Reward of each child in the order of finishing, and the best so far."""
     order = list(range(1, len(children) + 1))
     values = [child.reward for child in children]
-    running = [max(values[:end]) for end in order]
+    running = list(itertools.accumulate(values, max))
     figure = go.Figure(layout=_LAYOUT)
     figure.add_scatter(
         x=order,
@@ -105,6 +109,106 @@ def rewards(children: Sequence[journal.Trained]) -> go.Figure:
     figure.update_xaxes(title="children measured")
     figure.update_yaxes(title="reward")
     return figure
+
+
+def best_so_far(runs: Mapping[str, Sequence[journal.Trained]]) -> go.Figure:
+    """The best reward of each run over its children measured, by the run's name."""
+    figure = go.Figure(layout=_LAYOUT)
+    for (name, children), color in zip(runs.items(), _run_colors(), strict=False):
+        figure.add_scatter(
+            x=list(range(1, len(children) + 1)),
+            y=list(itertools.accumulate((child.reward for child in children), max)),
+            mode="lines",
+            line={"shape": "hv", "color": color},
+            name=html.escape(name),
+            hovertemplate="%{y:.4f} after %{x} children<extra>%{fullData.name}</extra>",
+        )
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title="children measured")
+    figure.update_yaxes(title="best reward so far")
+    return figure
+
+
+def fronts(runs: Mapping[str, Sequence[journal.Trained]]) -> go.Figure:
+    """The Pareto front of accuracy and multiply-adds of each run, by its name."""
+    figure = go.Figure(layout=_LAYOUT)
+    for (name, children), color in zip(runs.items(), _run_colors(), strict=False):
+        front = results.front(children)
+        figure.add_scatter(
+            x=[child.num_macs for child in front],
+            y=[child.accuracy for child in front],
+            customdata=[child.index for child in front],
+            mode="lines+markers",
+            line={"shape": "hv", "color": color},
+            name=html.escape(name),
+            hovertemplate=(
+                "child %{customdata}<br>accuracy %{y:.2%}<br>%{x:.4s} multiply-adds"
+                "<extra>%{fullData.name}</extra>"
+            ),
+        )
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title="multiply-adds", tickformat="~s")
+    figure.update_yaxes(title="accuracy", tickformat=".1%")
+    return figure
+
+
+def _run_colors() -> Iterator[str]:
+    return itertools.cycle((_BLUE, _ORANGE, _GREEN, _OTHER_KERNEL, _GREY))
+
+
+def entropy(policy: Sequence[Entry], num_choices: Sequence[int]) -> go.Figure:
+    """The policy's entropy over time, beside that of drawing every choice alike."""
+    figure = go.Figure(layout=_LAYOUT | {"height": 260})
+    figure.add_scatter(
+        x=[entry.children for entry in policy],
+        y=[entry.entropy for entry in policy],
+        mode="lines",
+        line={"color": _BLUE},
+        hovertemplate="%{y:.2f} nats after %{x} children<extra></extra>",
+    )
+    figure.add_hline(
+        y=sum(math.log(count) for count in num_choices),
+        line={"dash": "dash", "color": _GREY},
+        annotation_text="every choice alike",
+        annotation_position="bottom right",
+    )
+    figure.update_xaxes(title="children finished")
+    figure.update_yaxes(title="nats", rangemode="tozero")
+    return figure
+
+
+def choices(
+    decisions: Sequence[Decision], shares: Sequence[Sequence[float]]
+) -> go.Figure:
+    """A row for each decision, a cell for each choice, the darker the likelier."""
+    most = max(map(len, shares))
+    names = [decision.name for decision in decisions]
+    figure = go.Figure(layout=_LAYOUT | {"height": 60 + 20 * len(names)})
+    figure.add_heatmap(
+        x=list(range(most)),
+        y=names,
+        z=[[*row, *[None] * (most - len(row))] for row in shares],
+        text=[
+            [*map(_label, decision.choices), *[""] * (most - len(decision.choices))]
+            for decision in decisions
+        ],
+        texttemplate="%{text}",
+        hovertemplate="%{y} = %{text}: %{z:.0%}<extra></extra>",
+        colorscale="Blues",
+        zmin=0.0,
+        zmax=1.0,
+        xgap=2,
+        ygap=2,
+        showscale=False,
+    )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, dtick=1)
+    return figure
+
+
+def _label(choice: Choice) -> str:
+    """A choice as plotly shows it: what is a text there may hold markup."""
+    return html.escape(f"{choice:g}" if isinstance(choice, float) else str(choice))
 
 
 def grid(points: Sequence[Coefficients], found: Sequence[Result]) -> go.Figure:
@@ -191,15 +295,15 @@ def architecture(spec: ArchSpec) -> go.Figure:
             y=1.0,
             yref="paper",
             yanchor="top",
-            text=describe_stage(stage).replace(", ", "<br>"),
+            text=f"stage {number}" if stage.repeats > 1 else str(number),
             showarrow=False,
             font={"size": 10},
         )
         position += stage.repeats
-    figure.update_layout(height=460, showlegend=False)
-    figure.update_xaxes(showticklabels=False)  # the stages are named above
+    figure.update_layout(height=360, showlegend=False)
+    figure.update_xaxes(showticklabels=False)  # the stages are numbered above
     tallest = max(max(_inner_channels(b), b.out_channels) for b in blocks)
-    figure.update_yaxes(title="channels", range=[0, 1.35 * tallest])
+    figure.update_yaxes(title="channels", range=[0, 1.15 * tallest])
     return figure
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from controller.interface import Controller
+from controller.interface import Controller, HasPolicy
 from nas import in_process, journal, resources
 from nas.command_line import complain
 from nas.display import display
 from nas.evaluators import EvaluationError, Evaluator, PredictChildren
 from nas.interrupts import Interrupted, Interrupts
+from nas.policy_log import PolicyLog
 from nas.progress import Progress
 from nas.proposals import Proposals
 from nas.resources import Allotment, NotThereError, ResourceError, WorkerOptions
@@ -222,6 +223,11 @@ def _watched(
     session.watch(progress)  # first: the others read it
     scalars = Scalars(undertaking.folder.tensorboard, progress)
     session.watch(scalars)
-    with contextlib.closing(scalars), display(console, progress) as screen:
-        session.watch(screen)
+    with contextlib.ExitStack() as stack:
+        stack.callback(scalars.close)
+        if isinstance(undertaking.controller, HasPolicy):
+            log = PolicyLog(undertaking.folder.policy, progress, session.proposals)
+            stack.callback(log.close)
+            session.watch(log)
+        session.watch(stack.enter_context(display(console, progress)))
         yield

@@ -1,5 +1,6 @@
 """The weights that training starts from."""
 
+import os
 from pathlib import Path
 
 from nas import models
@@ -23,10 +24,11 @@ def network(spec: ArchSpec, init: str | None, *, seed: int) -> tuple[Classifier,
       ValueError: if the weights cannot be read or are of another architecture.
       OSError: if a file cannot be read.
     """
+    saved.check_fits(spec)
     fresh = classifier.build(spec, seed=seed)
     if init is None:
         return fresh, f"weights drawn from seed {seed}"
-    path = Path(init).expanduser()
+    path = Path(os.path.expanduser(init))
     if path.is_dir():
         given = saved.arrays(models.model(init, seed=0).network)
     else:

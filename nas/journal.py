@@ -28,12 +28,19 @@ from pydantic import (
     ValidationError,
 )
 
-# A child's line is about 1 KB; the limit keeps a hostile file from filling memory.
+from search_space import files
+
+# A child's line is about 1 KB; the limits keep a hostile file from filling memory.
 MAX_LINE_BYTES = 1_000_000
+MAX_BYTES = 2**29
+
+# Beyond these, sums, dates and their display overflow.
+_MAX_COUNT = 2**53
+_MAX_SECONDS = 1e11  # since the epoch: the year 5138
 
 _T = TypeVar("_T")
-_Count = Annotated[int, Field(ge=0)]
-_Seconds = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
+_Seconds = Annotated[float, Field(ge=0.0, le=_MAX_SECONDS, allow_inf_nan=False)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -109,7 +116,7 @@ class Trained(_Child):
     accuracy: Annotated[float, Field(ge=0.0, le=1.0)]
     losses: tuple[_Finite, ...]
     num_steps: _Count
-    images_per_second: _Seconds
+    images_per_second: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
     seconds: Seconds
     objective: _Finite | None = None
 
@@ -172,29 +179,40 @@ def create(path: Path, header: Header) -> None:
     draft.rename(path)
 
 
-def read(path: Path) -> Contents:
+def read(path: Path, before: Contents | None = None) -> Contents:
     """Reads a journal; a torn last line is left out.
+
+    Args:
+      path: the file.
+      before: what was read of it earlier, to read only what was added since.
 
     Raises:
       JournalError: if the file is missing, is damaged anywhere but in its last line,
         or is not a journal of this version. One line, naming the place.
     """
     try:
-        file = path.open("rb")
+        file = files.open_quickly(path)
     except OSError as error:
         raise JournalError(
             f"cannot read the journal {path}: {error.strerror}"
         ) from None
     with file:
+        try:
+            files.check_ordinary(file.fileno(), path, MAX_BYTES)
+        except ValueError as error:
+            raise JournalError(str(error)) from None
         lines = _complete_lines(file, path)
-        first = next(lines, None)
-        if first is None:
-            raise JournalError(f"{path} is empty: a journal starts with a header")
-        header = _parse(_HEADER, first, f"{path}, line 1")
-        num_bytes = len(first)
-        children: list[Child] = []
-        seen: set[int] = set()
-        for number, line in enumerate(lines, start=2):
+        if before is None:
+            first = next(lines, None)
+            if first is None:
+                raise JournalError(f"{path} is empty: a journal starts with a header")
+            header = _parse(_HEADER, first, f"{path}, line 1")
+            before = Contents(header=header, children=(), num_bytes=len(first))
+        file.seek(before.num_bytes)
+        header, num_bytes = before.header, before.num_bytes
+        children = list(before.children)
+        seen = {child.index for child in children}
+        for number, line in enumerate(lines, start=len(children) + 2):
             place = f"{path}, line {number}"
             child = _parse(_CHILD, line, place)
             _check_order(child, children, seen, place)
@@ -258,13 +276,11 @@ def _write_line(file: Any, record: BaseModel) -> None:
 
 
 def _complete_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
-        number += 1
         if len(line) > MAX_LINE_BYTES:
             raise JournalError(
-                f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes; "
-                "this is no journal of ours"
+                f"{path}: a line is longer than {MAX_LINE_BYTES} bytes, after byte "
+                f"{file.tell() - len(line)}; this is no journal of ours"
             )
         if line.endswith(b"\n"):
             yield line

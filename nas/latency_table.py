@@ -18,7 +18,7 @@ import scipy.stats
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from search_space import layers
+from search_space import files, layers
 from search_space.space import SearchSpace, StageChoices
 from search_space.spec import (
     MAX_RESOLUTION,
@@ -33,6 +33,7 @@ from trainers import latency
 from trainers.networks import classifier
 from trainers.networks.classifier import Block
 
+_MAX_BYTES = 2**26  # a block takes some 200, and a space has thousands at most
 _PROGRESS = 100  # blocks between two lines on the screen
 
 
@@ -202,7 +203,7 @@ def load(path: Path) -> LatencyTable:
       OSError: if it cannot be read.
     """
     try:
-        table = _TABLE.validate_json(path.read_bytes())
+        table = _TABLE.validate_json(files.read_bounded(path, _MAX_BYTES))
     except ValidationError as error:
         raise ValueError(f"{path}: {explain(error)}") from None
     if not all(0 <= ms < float("inf") for ms in table.blocks_ms.values()):

@@ -1,8 +1,9 @@
 """What a command takes for an architecture or a model, and how it complains."""
 
-import sys
+import os
 from pathlib import Path
 
+from nas import command_line
 from search_space import codec, zoo
 from search_space.spec import ArchSpec
 from trainers import saved
@@ -17,7 +18,7 @@ def architecture(name: str) -> ArchSpec:
       ValueError: if it is none of these, or malformed. One line.
       OSError: if it cannot be read.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # leaves an unknown user's ~name as it is
     if folder := _folder(path):
         return codec.load_file(folder / saved.ARCHITECTURE)
     if path.is_file():
@@ -42,15 +43,14 @@ def model(name: str, *, seed: int) -> saved.Model:
       ValueError: if it is no model, or damaged. One line.
       OSError: if a file is missing or cannot be read.
     """
-    if folder := _folder(Path(name).expanduser()):
+    if folder := _folder(Path(os.path.expanduser(name))):
         return saved.load(folder)
     return saved.fresh(architecture(name), seed=seed)
 
 
 def complain(command: str, error: BaseException, status: int = 2) -> int:
     """Writes the error to stderr on one line; returns the exit status."""
-    sys.stderr.write(f"{command}: {' '.join(str(error).split())}\n")
-    return status
+    return command_line.complain(command, error, status)
 
 
 def _folder(path: Path) -> Path | None:

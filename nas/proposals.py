@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.interface import Controller
+from controller.interface import Beliefs, Controller, HasPolicy
 
 # How often the controller is asked anew when it repeats itself.
 _MAX_ASKS = 4
@@ -71,6 +71,23 @@ class Proposals:
         self._in_flight: dict[int, _Tokens] = {}
         self._arrived: list[tuple[_Tokens, float | None]] = []
         self._lowest: float | None = None
+        self._num_updates = 0
+
+    @property
+    def num_updates(self) -> int:
+        """How many times the controller has learned."""
+        return self._num_updates
+
+    @property
+    def num_choices(self) -> tuple[int, ...]:
+        """Number of values of each token."""
+        return self._controller.num_choices
+
+    def beliefs(self) -> Beliefs | None:
+        """Returns what the controller's policy has settled on; None if it has none."""
+        if not isinstance(self._controller, HasPolicy):
+            return None
+        return self._controller.beliefs(self._state)
 
     def suggest(self) -> Proposal | None:
         """Returns something to evaluate; None when the whole space was suggested."""
@@ -121,6 +138,7 @@ class Proposals:
         self._state = self._controller.tell(
             self._state, np.array(tokens, np.int32), np.array(rewards, np.float32)
         )
+        self._num_updates += 1
         del self._arrived[: self._batch_size]
         self._queue.clear()
 

@@ -14,7 +14,9 @@ import psutil
 
 from nas import run_folder
 from nas.run_folder import RunFolder
+from search_space import files
 
+_MAX_BYTES = 2**24  # a start takes some 2,000
 _PACKAGES = ("mbconv-nas", "jax", "jaxlib", "flax", "optax", "ray", "numpy")
 
 
@@ -58,8 +60,8 @@ def _earlier_starts(path: Path) -> list[Any]:
         return []
     remedy = "remove it (the journal has what matters)"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        record = json.loads(files.read_bounded(path, _MAX_BYTES))
+    except (ValueError, RecursionError):
         raise ValueError(f"{path} must hold JSON and does not; {remedy}") from None
     if not isinstance(record, dict) or not isinstance(record.get("starts"), list):
         raise ValueError(f"{path} must list starts and does not; {remedy}")

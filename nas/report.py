@@ -1,204 +1,200 @@
-"""Writes a run's report again, from its journal alone.
+"""Shows a run: as a file, or live in the browser while it goes on.
 
     python -m nas.report runs/20250101-120000
+    python -m nas.report runs/20250101-120000 --serve
+    python -m nas.report runs/20250101-120000 runs/20250102-120000
 
-makes report.html, best.json and pareto.json in the run's folder, or family.html and
-the family's files where `nas.scale` searched for coefficients: what a search does at
-its end, for one that was killed or is still running.
+The first writes report.html, best.json and pareto.json in the run's folder, from its
+journal alone: what a search does at its end, for one that was killed or is still
+running. For a search for coefficients by `nas.scale` it writes the family's files.
+The second serves the same page on this machine and follows the search. The third
+compares runs, as a file or with --serve. Nothing in a run's folder is executed.
 """
 
 import dataclasses
-import datetime
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import plotly.graph_objects as go
 import tyro
 
 from nas import (
+    comparison_page,
     definition,
-    drawing,
     family_page,
     grid,
     journal,
     page,
+    policy_log,
     results,
     run_folder,
+    search_page,
+    serve,
 )
-from nas.display import format_seconds
-from nas.quantity import format_flops
+from nas.command_line import complain
+from nas.page import View
 from nas.run_folder import RunFolder
 from nas.scaling_definition import FamilyDefinition
 from search_space.space import SearchSpace
 
-# A table of 8,000 children helps nobody, and the journal has them all.
-_MAX_ROWS = 50
-
-
-def render(
-    contents: journal.Contents, run: definition.Definition, space: SearchSpace
-) -> str:
-    """Returns the report as one HTML page that needs nothing else."""
-    trained = contents.trained
-    best = results.best(trained)
-    body = [
-        "<h1>Architecture search</h1>",
-        page.table(("", ""), _summary(contents, run, best)),
-    ]
-    if best is not None:
-        spec = space.decode(best.tokens)
-        stages = [
-            (str(number), drawing.describe_stage(stage))
-            for number, stage in enumerate(spec.stages)
-        ]
-        body += [
-            "<h2>Accuracy and multiply-adds</h2>",
-            page.figure(_tradeoff(trained, run)),
-            "<h2>Reward</h2>",
-            page.figure(drawing.rewards(trained)),
-            f"<h2>The best architecture: child {best.index}</h2>",
-            f"<p>{page.ARCHITECTURE_LEGEND}</p>",
-            page.figure(drawing.architecture(spec)),
-            page.table(("stage", "layers"), stages),
-            "<h2>The best children</h2>",
-            page.table(_COLUMNS, _rows(trained)),
-        ]
-    if contents.failed:
-        body += [
-            "<h2>Infeasible children</h2>",
-            page.table(
-                ("child", "multiply-adds", "reason"),
-                [
-                    (str(child.index), format_flops(child.num_macs), child.infeasible)
-                    for child in contents.failed[-_MAX_ROWS:]
-                ],
-            ),
-        ]
-    return page.document("Architecture search", body, figures=best is not None)
-
-
-def write(
-    folder: RunFolder,
-    contents: journal.Contents,
-    run: definition.Definition,
-    space: SearchSpace,
-) -> None:
-    """Writes report.html.
-
-    Raises:
-      OSError: if it cannot be written.
-    """
-    run_folder.write_whole(folder.report, render(contents, run, space))
-
-
-def _tradeoff(
-    trained: Sequence[journal.Trained], run: definition.Definition
-) -> go.Figure:
-    predicted = run.evaluation.evaluator == definition.SURROGATE
-    return drawing.tradeoff(
-        trained,
-        target=(run.search.target_flops if definition.weighs_flops(run) else None),
-        accuracy="predicted ImageNet top-1" if predicted else "validation accuracy",
-    )
-
-
-_COLUMNS = (
-    "child",
-    "reward",
-    "accuracy",
-    "multiply-adds",
-    "parameters",
-    "last loss",
-    "time",
-    "tokens",
-)
-
-
-def _rows(trained: Sequence[journal.Trained]) -> list[tuple[str, ...]]:
-    order = sorted(trained, key=lambda child: -child.reward)
-    return [
-        (
-            str(child.index),
-            f"{child.reward:.4f}",
-            f"{child.accuracy:.2%}",
-            format_flops(child.num_macs),
-            format_flops(child.num_params),
-            f"{child.losses[-1]:.3f}" if child.losses else "",
-            format_seconds(
-                child.seconds.compile + child.seconds.train + child.seconds.eval
-            ),
-            " ".join(map(str, child.tokens)),
-        )
-        for child in order[:_MAX_ROWS]
-    ]
-
-
-def _summary(
-    contents: journal.Contents,
-    run: definition.Definition,
-    best: journal.Trained | None,
-) -> list[tuple[str, str]]:
-    started = datetime.datetime.fromtimestamp(contents.header.created).astimezone()
-    restrictions = "; ".join(run.search.restrict)
-    rows = [
-        ("data set", contents.header.dataset),
-        ("space", run.search.space + (f" ({restrictions})" if restrictions else "")),
-        ("controller", f"{run.search.controller}, seed {run.search.seed}"),
-        (
-            "reward",
-            definition.describe_reward(run),
-        ),
-        ("started", started.strftime("%Y-%m-%d %H:%M %Z")),
-        (
-            "children",
-            f"{len(contents.children)}, of which {len(contents.failed)} infeasible",
-        ),
-    ]
-    if best is not None:
-        rows.append(
-            (
-                "best",
-                f"child {best.index}: reward {best.reward:.4f}, accuracy "
-                f"{best.accuracy:.2%}, {format_flops(best.num_macs)} multiply-adds, "
-                f"{format_flops(best.num_params)} parameters",
-            )
-        )
-    return rows
+_PROGRAM = "nas.report"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Write report.html, best.json and pareto.json again from a run's journal."""
+    """Show what a run has found, or compare runs."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """The run's folder."""
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
+    ]
+    """The run's folder, or several to compare."""
+    serve: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show a page in the browser that follows the search, instead of writing files.
+    It is served to this machine alone."""
+    port: Annotated[int, tyro.conf.arg(metavar="N")] = 8050
+    """Where --serve listens; 0 for any free port."""
+    output: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("comparison.html")
+    """The page to write when several runs are compared."""
     load_space: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the module of a run's own search space, which runs it."""
 
 
+class Journals:
+    """The journals of runs, read on as they grow."""
+
+    def __init__(self, folders: Mapping[str, RunFolder]) -> None:
+        """Reads the journals of the folders, by their names.
+
+        Raises:
+          ValueError: if one is damaged. One line.
+        """
+        self._folders = folders
+        self.contents: dict[str, journal.Contents] = {}
+        self.read_on()
+
+    def read_on(self) -> str:
+        """Reads what was added; returns how far, as a `serve.Source`'s version."""
+        for name, folder in self._folders.items():
+            known = self.contents.get(name)
+            if known and folder.journal.stat().st_size < known.num_bytes:
+                known = None  # another file took its place
+            self.contents[name] = journal.read(folder.journal, known)
+        return "-".join(str(one.num_bytes) for one in self.contents.values())
+
+
+class Comparison:
+    """Several runs, to be looked at again and again: a `serve.Source`."""
+
+    def __init__(self, journals: Journals) -> None:
+        """Of the runs of `journals`."""
+        self._journals = journals
+        self.version = journals.read_on
+
+    def view(self) -> View:
+        """See `serve.Source`."""
+        return comparison_page.view(self._journals.contents)
+
+
+class Search:
+    """One search, to be looked at again and again: a `serve.Source`."""
+
+    def __init__(
+        self, folder: RunFolder, journals: Journals, space: SearchSpace
+    ) -> None:
+        """Of the only run of `journals`, in `folder`."""
+        self._folder = folder
+        self._journals = journals
+        self._num_choices = space.num_choices
+        run = definition.from_json(self._contents.header.definition)
+        self._page = search_page.SearchPage(run, space)
+        self.version = journals.read_on
+
+    @property
+    def _contents(self) -> journal.Contents:
+        (contents,) = self._journals.contents.values()
+        return contents
+
+    def view(self) -> View:
+        """See `serve.Source`."""
+        policy = policy_log.read(self._folder.policy, self._num_choices)
+        return self._page.view(self._contents, policy, live=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parsed = tyro.cli(Arguments, args=arguments, prog="python -m nas.report")
+    """The command line; returns the exit status.
+
+    2: the runs cannot be shown, as one line says. 1: files cannot be written.
+    """
+    parsed = tyro.cli(
+        Arguments, args=arguments, prog=f"python -m {_PROGRAM}", description=__doc__
+    )
     try:
-        folder = run_folder.open_existing(parsed.run)
-        contents = journal.read(folder.journal)
-        if grid.is_grid(contents.header.definition):
-            return _write_family(folder, contents)
-        run = definition.from_json(contents.header.definition)
-        if ":" in run.search.space and not parsed.load_space:
-            raise ValueError(
-                f"the run's space {run.search.space} is a module, and importing it "
-                "runs it; add --load-space if you trust it"
-            )
-        space = definition.build_space(run)
+        if not parsed.runs:
+            raise ValueError("name a run's folder, such as runs/20250101-120000")
+        folders = _named(parsed.runs)
+        journals = Journals(folders)
+        if len(folders) > 1:
+            return _compare(parsed, journals)
+        (folder,) = folders.values()
+        return _show(parsed, folder, journals)
     except (ValueError, OSError) as error:
-        sys.stderr.write(f"nas.report: {error}\n")
-        return 2
+        return complain(_PROGRAM, error, 2)
+
+
+def _named(paths: Sequence[Path]) -> dict[str, RunFolder]:
+    """The folders by their names, or by their paths where names are the same."""
+    names = [path.resolve().name for path in paths]
+    folders = {
+        name if names.count(name) == 1 else str(path): run_folder.open_existing(path)
+        for name, path in zip(names, paths, strict=True)
+    }
+    if len(folders) < len(paths):
+        raise ValueError("a run can be compared with others, not with itself")
+    return folders
+
+
+def _compare(parsed: Arguments, journals: Journals) -> int:
+    source = Comparison(journals)
+    source.view()  # complains before anything is served
+    if parsed.serve:
+        return _serve(source, parsed.port)
+    run_folder.write_whole(parsed.output, page.interactive(source.view()))
+    sys.stdout.write(f"{parsed.output}\n")
+    return 0
+
+
+def _show(parsed: Arguments, folder: RunFolder, journals: Journals) -> int:
+    (contents,) = journals.contents.values()
+    if grid.is_grid(contents.header.definition):
+        if parsed.serve:
+            raise ValueError(
+                f"--serve follows searches for an architecture, and {folder.path} is "
+                "one for scaling coefficients; drop the flag to write family.html"
+            )
+        return _write_family(folder, contents)
+    run = definition.from_json(contents.header.definition)
+    if ":" in run.search.space and not parsed.load_space:
+        raise ValueError(
+            f"the run's space {run.search.space} is a module, and importing it "
+            "runs it; add --load-space if you trust it"
+        )
+    space = definition.build_space(run)
+    if parsed.serve:
+        return _serve(Search(folder, journals, space), parsed.port)
     results.write(folder, contents, space)
-    write(folder, contents, run, space)
+    search_page.write(folder, contents, run, space)
     sys.stdout.write(f"{folder.report}\n")
+    return 0
+
+
+def _serve(source: serve.Source, port: int) -> int:
+    source.view()
+    with serve.listen(port) as listening:
+        port = listening.getsockname()[1]
+        sys.stdout.write(f"http://127.0.0.1:{port}/  (Ctrl-C ends)\n")
+        sys.stdout.flush()
+        serve.run(source, listening)
     return 0
 
 

@@ -28,6 +28,15 @@ def front(children: Sequence[journal.Trained]) -> list[journal.Trained]:
     return [children[index] for index in indices]
 
 
+def origin(header: journal.Header) -> dict[str, Any]:
+    """Returns what all networks of a search have in common, for their files."""
+    return {
+        "dataset": header.dataset,
+        "definition": header.definition,
+        "versions": header.versions,
+    }
+
+
 def write(folder: RunFolder, contents: journal.Contents, space: SearchSpace) -> None:
     """Writes best.json and pareto.json; without a measured child, neither.
 
@@ -49,10 +58,5 @@ def write(folder: RunFolder, contents: journal.Contents, space: SearchSpace) -> 
 def _document(
     child: journal.Trained, header: journal.Header, space: SearchSpace
 ) -> str:
-    found: dict[str, Any] = {
-        **child.model_dump(mode="json", exclude={"losses", "asked"}),
-        "dataset": header.dataset,
-        "definition": header.definition,
-        "versions": header.versions,
-    }
+    found = child.model_dump(mode="json", exclude={"losses", "asked"}) | origin(header)
     return codec.dumps(space.decode(child.tokens), found=found)

@@ -32,6 +32,14 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def policy(self) -> Path:
+        """What the controller's policy had settled on after each update, if it has one.
+
+        For people to look at: a search is resumed without it.
+        """
+        return self.path / "policy.jsonl"
+
+    @property
     def best(self) -> Path:
         """The child with the highest reward, as an architecture file."""
         return self.path / "best.json"
@@ -66,8 +74,10 @@ class RunFolder:
         """Holds the folder for one search; the system lets go when the process dies.
 
         Raises:
-          RunFolderError: if another search holds it, or it cannot be written.
+          RunFolderError: if another search holds it, it cannot be written, or it
+            holds a symbolic link.
         """
+        _refuse_links(self.path)
         try:
             file = (self.path / _LOCK).open("a+")
         except OSError as error:
@@ -148,13 +158,28 @@ def write_whole(path: Path, text: str) -> None:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with draft.open("w", encoding="utf-8") as file:
+        draft.unlink(missing_ok=True)
+        with draft.open("x", encoding="utf-8") as file:  # never through a link
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raises RunFolderError if anything directly in the folder is a symbolic link.
+
+    A run writes to its folder by fixed names, and in one from elsewhere a link could
+    point at any file or folder of the user's.
+    """
+    for entry in folder.glob("*"):
+        if entry.is_symlink():
+            raise RunFolderError(
+                f"a run folder must hold no symbolic links, and {entry} is one; remove "
+                "it, or put what it points at in its place"
+            )
 
 
 def _new_name(parent: Path) -> Path:

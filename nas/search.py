@@ -25,9 +25,9 @@ from nas import (
     journal,
     plan,
     provenance,
-    report,
     results,
     run_folder,
+    search_page,
 )
 from nas.command_line import UsageError
 from nas.definition import Definition, EvaluationOptions, SearchOptions
@@ -103,6 +103,12 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
         )
     contents = journal.read(run_folder.open_existing(parsed.run.resume).journal)
     recorded = definition.from_json(contents.header.definition)
+    space = recorded.search.space
+    if ":" in space and parsed.definition.search.space != space:
+        raise UsageError(
+            f"the search's space {space} is a module, and importing it runs it; add "
+            f"--space {space} if you trust it"
+        )
     defaults = Arguments(
         run=RunOptions(children=contents.header.num_children), definition=recorded
     )
@@ -216,7 +222,7 @@ def _conclude(run: _Run, console: Console) -> None:
     """
     contents = journal.read(run.folder.journal)
     results.write(run.folder, contents, run.parts.space)
-    report.write(run.folder, contents, run.arguments.definition, run.parts.space)
+    search_page.write(run.folder, contents, run.arguments.definition, run.parts.space)
     best = results.best(contents.trained)
     if best is None:
         line(console, "Best", f"none was measured; {run.folder.report} has the reasons")

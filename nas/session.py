@@ -101,6 +101,11 @@ class Session:
         """Children that are still to finish; those in flight at a kill count."""
         return len(self._under_way) + max(0, self._num_children - self._asked)
 
+    @property
+    def proposals(self) -> Proposals:
+        """Where children come from."""
+        return self._proposals
+
     def watch(self, listener: Listener) -> None:
         """Tells `listener` of everything from now on."""
         self._listeners.append(listener)

@@ -25,7 +25,7 @@ from rich.console import Console
 from nas import initial, models, provenance, run_folder, training
 from nas.interrupts import Interrupted, Interrupts
 from nas.run_folder import RunFolder
-from search_space import codec
+from search_space import codec, files
 from search_space.spec import ArchSpec, explain
 from trainers import compilation, loop, recipes
 from trainers.data import catalog
@@ -33,6 +33,7 @@ from trainers.data.dataset import Dataset, Examples
 from trainers.recipes import TrainingConfig
 
 OPTIONS = "training.json"
+_MAX_BYTES = 2**20
 _NAME, _COUNT = tyro.conf.arg(metavar="NAME"), tyro.conf.arg(metavar="N")
 _FILE, _DIR = tyro.conf.arg(metavar="FILE"), tyro.conf.arg(metavar="DIR")
 
@@ -126,7 +127,9 @@ def _recorded(folder: Path) -> Options:
             " the folder that nas.train printed"
         )
     try:
-        return _JSON.validate_json(path.read_bytes(), extra="forbid")
+        return _JSON.validate_json(
+            files.read_bounded(path, _MAX_BYTES), strict=True, extra="forbid"
+        )
     except ValidationError as error:
         raise ValueError(f"{path}: {explain(error)}") from None
 

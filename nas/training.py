@@ -21,7 +21,7 @@ from nas import models
 from nas.display import format_seconds
 from search_space.spec import ArchSpec
 from trainers import devices, loop, saved
-from trainers.checkpoint import Checkpoints
+from trainers.checkpoint import CheckpointError, Checkpoints
 from trainers.data.dataset import Dataset, Examples
 from trainers.data.feed import Feed
 from trainers.data.placement import feed_of
@@ -123,7 +123,7 @@ class Run:
         if last.step is not None:
             state, facts = last.restore(self._state)
             self._state = self._step.place(state)
-            self._done, self._best = last.step, float(facts["best"])
+            self._done, self._best = last.step, _best_accuracy(facts)
             self._say("Resumed", f"after step {self._done} of {self.num_steps}")
         _drop_losses(self._plan.folder / LOSSES, self._done)
         return SummaryWriter(
@@ -211,6 +211,21 @@ class Run:
         saved.save(plan.folder / models.TRAINED, model)
         (plan.folder / RESULT).write_text(json.dumps(result, indent=2) + "\n")
         return result
+
+
+def _best_accuracy(facts: Any) -> float:
+    """Returns the best accuracy so far, as a checkpoint has it beside its arrays.
+
+    Raises:
+      CheckpointError: if it is no accuracy.
+    """
+    best = facts.get("best") if isinstance(facts, dict) else None
+    if not isinstance(best, float | int) or not -1.0 <= best <= 1.0:
+        raise CheckpointError(
+            f"a checkpoint must name the best accuracy so far, got {str(best)[:80]};"
+            " remove the folder to start anew"
+        )
+    return float(best)
 
 
 def read_losses(path: Path) -> np.ndarray:

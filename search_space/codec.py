@@ -22,7 +22,8 @@ from typing import Any, Literal, cast
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from search_space.spec import ArchSpec, explain, shorten
+from search_space import files
+from search_space.spec import ArchSpec, Stage, explain, shorten
 
 VERSION = 1
 MAX_SIZE = 2**20  # characters; the longest spec allowed has some 20,000
@@ -58,7 +59,7 @@ def dumps(spec: ArchSpec, found: Mapping[str, JsonValue] | None = None) -> str:
     """
     document: dict[str, Any] = {
         "version": VERSION,
-        "architecture": dataclasses.asdict(spec),
+        "architecture": to_json(spec),
     }
     if found is not None:
         document["found"] = dict(found)
@@ -68,6 +69,11 @@ def dumps(spec: ArchSpec, found: Mapping[str, JsonValue] | None = None) -> str:
         raise ArchitectureError(f"found must be JSON: {error}") from error
     _parse(text)
     return text + "\n"
+
+
+def to_json(part: ArchSpec | Stage) -> dict[str, Any]:
+    """Returns an architecture, or a part of one, as it stands in a file."""
+    return dataclasses.asdict(part)
 
 
 def loads(text: str) -> ArchSpec:
@@ -91,8 +97,11 @@ def load_file(path: pathlib.Path | str) -> ArchSpec:
       ArchitectureError: as `loads`, the path in front of the message.
       OSError: if the file cannot be read.
     """
-    with pathlib.Path(path).open("rb") as file:
-        data = file.read(4 * MAX_SIZE + 1)  # a character takes at most four bytes
+    try:
+        # A character takes at most four bytes.
+        data = files.read_bounded(pathlib.Path(path), 4 * MAX_SIZE)
+    except ValueError as error:
+        raise ArchitectureError(str(error)) from error
     try:
         return loads(data.decode())
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 import jax.numpy as jnp
 import numpy as np
+import psutil
 import safetensors
 import safetensors.numpy
 from flax import nnx
@@ -23,7 +24,7 @@ from jaxtyping import Array, Float
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from search_space import codec
+from search_space import codec, cost, files
 from search_space.spec import ArchSpec, explain
 from trainers.networks import classifier
 from trainers.networks.classifier import Classifier
@@ -32,6 +33,7 @@ ARCHITECTURE = "architecture.json"
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
 
+_MAX_CARD_BYTES = 2**28  # a million names of classes
 _LISTED = 3  # names of arrays in a message
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
@@ -176,6 +178,7 @@ def load(folder: Path) -> Model:
       OSError: if a file is missing or cannot be read.
     """
     spec = codec.load_file(folder / ARCHITECTURE)
+    check_fits(spec)
     card = _read_card(folder / CARD, spec)
     network = classifier.build(spec, seed=0)
     try:
@@ -185,8 +188,23 @@ def load(folder: Path) -> Model:
     return Model(spec=spec, network=network, card=card)
 
 
+def check_fits(spec: ArchSpec) -> None:
+    """Raises WeightsError if the network's weights alone exceed the memory here."""
+    size, here = 4 * cost.num_params(spec), psutil.virtual_memory().total
+    if size > here:
+        raise WeightsError(
+            f"a network's weights must fit this machine's memory of {here / 1e9:.3g} GB"
+            f", got {size / 1e9:.3g} GB for {spec.name}; take a smaller architecture"
+        )
+
+
 def fresh(spec: ArchSpec, *, seed: int) -> Model:
-    """Returns a model with freshly drawn weights, for pixels scaled to -1 ... 1."""
+    """Returns a model with freshly drawn weights, for pixels scaled to -1 ... 1.
+
+    Raises:
+      WeightsError: if it would exceed the memory here.
+    """
+    check_fits(spec)
     middle = (127.5,) * spec.in_channels
     return Model(
         spec=spec,
@@ -205,7 +223,7 @@ _CARD = TypeAdapter(Card)
 
 def _read_card(path: Path, spec: ArchSpec) -> Card:
     try:
-        card = _CARD.validate_json(path.read_bytes())
+        card = _CARD.validate_json(files.read_bounded(path, _MAX_CARD_BYTES))
     except ValidationError as error:
         raise WeightsError(f"{path}: {explain(error)}") from None
     lengths = {

@@ -65,28 +65,36 @@ def write_journal(folder, children, *, dataset="digits: small", options=None):
 
 
 class Page(html.parser.HTMLParser):
-    """Collects the cells of tables, and every tag."""
+    """Collects the text of every element by its tag, and the data that it draws."""
 
     def __init__(self, text):
         super().__init__()
-        self.cells, self.tags, self._in_cell = [], [], False
+        self.texts, self.data, self._id = [], None, None
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links = [v for k, v in attrs if k in {"src", "href"}]
-        assert not self.links, "the page must need nothing else"
-        if tag == "td":
-            self._in_cell = True
-            self.cells.append("")
+    @property
+    def tags(self):
+        return [tag for tag, _ in self.texts]
 
-    def handle_endtag(self, tag):
-        if tag == "td":
-            self._in_cell = False
+    @property
+    def cells(self):
+        shown = {"td", "dd", "small"}
+        return [text.strip() for tag, text in self.texts if tag in shown]
+
+    def handle_starttag(self, tag, attrs):
+        assert not {"src", "href"} & dict(attrs).keys(), "it must need nothing else"
+        self.texts.append((tag, ""))
+        self._id = dict(attrs).get("id")
+
+    def handle_endtag(self, _):
+        self._id = None
 
     def handle_data(self, data):
-        if self._in_cell:
-            self.cells[-1] += data
+        if self._id == "data":
+            self.data = json.loads(data)
+        if self.texts:
+            tag, text = self.texts[-1]
+            self.texts[-1] = (tag, text + data)
 
 
 CHILDREN = [
@@ -102,16 +110,83 @@ def test_the_report_shows_what_the_journal_holds(folder, capsys):
     write_journal(folder, CHILDREN)
     assert report.main([str(folder.path)]) == 0
     assert capsys.readouterr().out.strip() == str(folder.report)
-    cells = Page(folder.report.read_text()).cells
-    assert "digits: small" in cells
-    assert "5, of which 1 infeasible" in cells
-    assert "diverged at step 7" in cells
-    best_first = cells[cells.index("0.8000") - 1 :]
-    assert best_first[:7] == [
-        "1", "0.8000", "80.00%", "400M", "5.29M", "1.125", "1 min 40 s",
-    ]  # fmt: skip
+    page = Page(folder.report.read_text())
+    assert "digits: small" in page.cells
+    assert {"5 of 10", "1 infeasible", "diverged at step 7"} <= set(page.cells)
+    assert {"0.8000", "child 1", "80.00%", "400M"} <= set(page.cells)
     # B0's third stage, from the paper's Table 1.
-    assert "MBConv6, 5x5, SE 0.25, 40 channels, stride 2, 2 layers" in cells
+    third = "MBConv6, 5x5, SE 0.25, 40 channels, stride 2, 2 layers"
+    assert third in page.cells
+    networks = page.data["networks"]
+    assert [child["index"] for child in networks["children"]] == [0, 1, 3, 4]
+    assert networks["children"][1] == {
+        "index": 1, "name": SPACE.decode(B0).name, "tokens": list(B0),
+        "stages": list(range(7)), "reward": 0.8, "accuracy": 0.8,
+        "num_macs": 400_000_000, "num_params": 5_288_548, "objective": None,
+        "loss": 1.125, "seconds": 100.2,
+    }  # fmt: skip
+    assert networks["stages"][2]["text"] == third
+
+
+def test_choices_are_shown_as_often_as_they_were_proposed_of_late(folder):
+    other = SPACE.encode(zoo.load("efficientnet-b0"))
+    other = (other[0] ^ 1, *other[1:])
+    children = [
+        trained(i, accuracy=0.5, num_macs=10, tokens=other if i % 4 == 0 else B0)
+        for i in range(60)
+    ]
+    write_journal(folder, children)
+    report.main([str(folder.path)])
+    sections = Page(folder.report.read_text()).data["sections"]
+    (figure,) = [s["figure"] for s in sections if s["id"] == "choices"]
+    (cells,) = figure["data"]
+    first = SPACE.decisions[0]
+    assert cells["y"][0] == first.name
+    assert cells["text"][0][: len(first.choices)] == [f"{c:g}" for c in first.choices]
+    shares = [0.0] * len(cells["z"][0])
+    late = range(10, 60)  # the last fifty
+    shares[other[0]] = sum(i % 4 == 0 for i in late) / 50
+    shares[B0[0]] = 1 - shares[other[0]]
+    shares[len(first.choices) :] = [None] * (len(shares) - len(first.choices))
+    assert cells["z"][0] == pytest.approx(shares)
+
+
+def test_the_policy_s_log_is_shown(folder):
+    write_journal(folder, CHILDREN)
+    uniform = [[1 / n] * n for n in SPACE.num_choices]
+    settled = [[1.0] + [0.0] * (n - 1) for n in SPACE.num_choices]
+    with folder.policy.open("w") as file:
+        for number, (entropy, rows) in enumerate([(30.5, uniform), (0.0, settled)], 1):
+            entry = {"children": number, "entropy": entropy, "probabilities": rows}
+            file.write(json.dumps(entry) + "\n")
+        file.write('{"children": 3, "entr')  # torn by a kill
+    assert report.main([str(folder.path)]) == 0
+    sections = Page(folder.report.read_text()).data["sections"]
+    figures = {section["id"]: section["figure"] for section in sections}
+    assert figures["entropy"]["data"][0]["y"] == [30.5, 0.0]
+    assert [row[0] for row in figures["choices"]["data"][0]["z"]] == [1.0] * 35
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nonsense", "{}", '{"children": 1, "entropy": NaN, "probabilities": []}',
+        '{"children": 1, "entropy": 0.5, "probabilities": [[1.0]]}',
+    ],
+)  # fmt: skip
+def test_a_damaged_policy_log_is_refused_in_one_line(folder, capsys, line):
+    write_journal(folder, CHILDREN)
+    folder.policy.write_text(line + "\n")
+    assert report.main([str(folder.path)]) == 2
+    error = capsys.readouterr().err
+    assert "policy.jsonl, line 1" in error
+    assert error.count("\n") == 1
+
+
+def test_tokens_of_another_space_are_refused_in_one_line(folder, capsys):
+    write_journal(folder, [trained(0, accuracy=0.5, num_macs=1, tokens=(0, 1, 2))])
+    assert report.main([str(folder.path)]) == 2
+    assert "35 decisions, got 3 tokens" in capsys.readouterr().err
 
 
 def test_best_json_is_an_architecture_with_how_it_was_found(folder):
@@ -144,7 +219,7 @@ def test_nothing_from_a_journal_becomes_markup(folder, evil):
     page = Page(folder.report.read_text())
     assert page.cells.count(evil) == 2
     assert "img" not in page.tags
-    assert page.tags.count("script") == 4  # plotly's own, and one for each figure
+    assert page.tags.count("script") == 3  # the data, plotly, and the page's own
 
 
 def test_a_run_without_a_measured_child_has_a_report_all_the_same(folder):

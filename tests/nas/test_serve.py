@@ -1,0 +1,298 @@
+"""Tests for `nas.report --serve`: a real server, and a real browser where there is one.
+
+The page's numbers are compared with those put into the journal.
+"""
+
+import contextlib
+import http.client
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nas import definition, journal, report, run_folder
+from nas.definition import Definition
+from search_space import codec, spaces
+
+SPACE = spaces.load("mbconv")
+FIRST = (0,) * len(SPACE.num_choices)
+EVIL = "<img src=x onerror='window.hacked=1'>"
+
+
+def child(index, reward, **changes):
+    """A measured child, or with `infeasible` one that was not."""
+    tokens = (*FIRST[:-1], index % SPACE.num_choices[-1])
+    facts = {
+        "index": index, "asked": index + 1, "tokens": tokens, "num_params": 4_000_000,
+        "num_macs": 300_000_000 + index, "finished": 1.7e9 + 60 * index, "worker": None,
+    }  # fmt: skip
+    if "infeasible" in changes:
+        return journal.Failed(**facts, **changes)
+    return journal.Trained(
+        **facts, reward=reward, accuracy=reward / 2, losses=(2.0, 1.0), num_steps=2,
+        images_per_second=10.0,
+        seconds=journal.Seconds(compile=1.0, train=2.0, eval=3.0),
+    )  # fmt: skip
+
+
+class Run:
+    """A run's folder that grows."""
+
+    def __init__(self, path, *, dataset="digits", controller="ppo"):
+        path.mkdir()
+        self.folder = run_folder.RunFolder(path)
+        search = definition.SearchOptions(controller=controller)
+        header = journal.Header(
+            created=1.7e9,
+            num_children=10,
+            definition=definition.to_json(Definition(search=search)),
+            dataset=dataset,
+            versions={},
+        )
+        journal.create(self.folder.journal, header)
+
+    def add(self, *children):
+        contents = journal.read(self.folder.journal)
+        with journal.Writer(self.folder.journal, contents) as writer:
+            for one in children:
+                writer.append(one)
+
+
+class Server:
+    """`nas.report --serve` in a process of its own."""
+
+    def __init__(self, *folders):
+        names = [str(run.folder.path) for run in folders]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nas.report", *names, "--serve", "--port", "0"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        line = self.process.stdout.readline()
+        self.url = line.split()[0]
+        self.port = int(re.search(r"127\.0\.0\.1:(\d+)/", line)[1])
+
+    def get(self, path, host="localhost"):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(), answer.headers
+
+    def stop(self):
+        self.process.send_signal(signal.SIGINT)
+        status = self.process.wait(timeout=30)
+        self.process.stdout.close()
+        return status
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path / "run")
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(*runs):
+        servers.append(Server(*runs))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def test_a_run_is_served_to_this_machine_alone(run, serve):
+    run.add(child(0, 0.5))
+    server = serve(run)
+    addresses = {
+        connection.laddr.ip
+        for connection in psutil.Process(server.process.pid).net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+    for host in ("localhost", "127.0.0.1", f"localhost:{server.port}", "LOCALHOST"):
+        assert server.get("/", host)[0] == 200
+    for host in ("evil.example", f"evil.example:{server.port}", "localhost.evil", ""):
+        status, text, _ = server.get("/view.json", host)
+        assert status == 400
+        assert "reward" not in text
+    _, _, headers = server.get("/")
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "Access-Control-Allow-Origin" not in headers
+    assert server.get("/../../etc/passwd")[0] == 404
+
+    _, text, _ = server.get("/view.json")
+    version = json.loads(text)["version"]
+    assert server.get(f"/view.json?seen={version}")[0] == 204
+    run.add(child(1, 0.75))
+    status, text, _ = server.get(f"/view.json?seen={version}")
+    rewards = [one["reward"] for one in json.loads(text)["networks"]["children"]]
+    assert (status, rewards) == (200, [0.5, 0.75])
+
+    whole = run.folder.journal.read_bytes()
+    run.folder.journal.write_bytes(whole + b"damage\n")
+    status, text, _ = server.get("/view.json?seen=0")
+    assert (status, text.count("\n")) == (503, 0)
+    assert "journal.jsonl, line 4" in text
+    run.folder.journal.write_bytes(whole)
+    assert server.get("/view.json")[0] == 200
+    assert server.stop() == 0
+
+
+def test_what_cannot_be_served_ends_in_one_line(run, serve, capsys):
+    run.add(child(0, 0.5))
+    server = serve(run)
+    for port in (str(server.port), "-1", "65536", "99999999999999999999"):
+        path = str(run.folder.path)
+        assert report.main([path, "--serve", "--port", port]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("nas.report: --port must be a free port")
+        assert error.count("\n") == 1
+
+
+def test_runs_are_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one, two = Run(tmp_path / "a"), Run(tmp_path / "b<b>", controller="random")
+    one.add(child(0, 0.5), child(1, 0.25), child(2, 0.75))
+    two.add(child(0, 0.625), child(1, 0.5, infeasible="no"))
+    assert report.main(["a", "b<b>"]) == 0
+    assert capsys.readouterr().out == "comparison.html\n"
+    text = Path("comparison.html").read_text()
+    assert "<td>b&lt;b&gt;</td><td>random, seed 0</td><td>mbconv</td><td>2</td>" in text
+    data = re.search(r'id="data">(.*?)</script>', text)[1]
+    sections = {section["id"]: section for section in json.loads(data)["sections"]}
+    best, other = sections["best-so-far"]["figure"]["data"]
+    assert (best["name"], best["y"]) == ("a", [0.5, 0.5, 0.75])
+    assert (other["name"], other["y"]) == ("b&lt;b&gt;", [0.625])
+    front = sections["fronts"]["figure"]["data"][0]
+    assert front["customdata"] == [0, 2]
+    assert "The runs differ in" not in text
+    assert report.main(["a", "a"]) == 2
+
+    other = Run(tmp_path / "c", dataset="cifar10")
+    other.add(child(0, 0.5))
+    assert report.main(["a", "c", "--output", "x.html"]) == 0
+    assert "The runs differ in data set" in Path("x.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Headless chromium; Debian: chromium, chromium-driver."""
+    paths = [shutil.which("chromium"), shutil.which("chromedriver")]
+    if None in paths:
+        pytest.skip("chromium and chromedriver are not installed")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = paths[0]
+    for flag in ("headless=new", "no-sandbox", "disable-gpu"):
+        options.add_argument(f"--{flag}")
+    options.add_argument("--disable-background-networking")
+    downloads = tmp_path_factory.mktemp("downloads")
+    options.add_experimental_option(
+        "prefs", {"download.default_directory": str(downloads)}
+    )
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(paths[1]))
+    driver.downloads = downloads
+    driver.set_window_size(1280, 900)
+    yield driver
+    driver.quit()
+
+
+def rows(browser):
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#children tbody tr')].map("
+        "row => [...row.cells].slice(0, 3).map(cell => cell.textContent))"
+    )
+
+
+def text_of(browser, selector):
+    return browser.execute_script(
+        "return document.querySelector(arguments[0])?.textContent", selector
+    )
+
+
+def until(condition):
+    """Waits for what a browser or a disk does in its own time."""
+    end = time.monotonic() + 30
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+    return found
+
+
+def test_the_file_in_a_browser(browser, tmp_path):
+    run = Run(tmp_path / "run", dataset=EVIL)
+    run.add(child(0, 0.5), child(1, 0.75), child(2, 0, infeasible=EVIL), child(3, 0.25))
+    assert report.main([str(run.folder.path)]) == 0
+    browser.get(run.folder.report.as_uri())
+    assert rows(browser) == [
+        ["1", "0.7500", "37.50%"], ["0", "0.5000", "25.00%"], ["3", "0.2500", "12.50%"]
+    ]  # fmt: skip
+    assert text_of(browser, "#picked h2") == "Child 1, the best"
+    assert EVIL in text_of(browser, "#failures")
+    assert EVIL in text_of(browser, "#details")
+    assert browser.execute_script("return window.hacked") is None
+
+    browser.execute_script("document.querySelector('#children th button').click()")
+    assert [row[0] for row in rows(browser)] == ["0", "1", "3"]
+    browser.execute_script("document.querySelector('#children th button').click()")
+    assert [row[0] for row in rows(browser)] == ["3", "1", "0"]
+
+    # The lowest point of the plot is child 3's: the cursor goes there.
+    from selenium.webdriver import ActionChains
+
+    points = browser.find_elements("css selector", "#tradeoff .points path")
+    assert len(points) == 3
+    ActionChains(browser).move_to_element(points[2]).perform()
+    until(lambda: text_of(browser, "#picked h2") == "Child 3")
+    third = SPACE.decode(child(3, 0).tokens)
+    assert text_of(browser, "#picked li").startswith("MBConv")
+
+    browser.execute_script("document.querySelector('#picked button').click()")
+    file = browser.downloads / f"{third.name}.json"
+    until(lambda: file.exists() and file.stat().st_size)
+    assert codec.load_file(file) == third
+    assert json.loads(file.read_text())["found"]["tokens"] == list(child(3, 0).tokens)
+    assert browser.get_log("browser") == []
+
+
+def test_the_live_page_follows_a_search(browser, run, serve):
+    server = serve(run)
+    browser.get(server.url)
+    assert "0 of 10" in text_of(browser, "#summary")
+    run.add(child(0, 0.5))
+    until(lambda: rows(browser) == [["0", "0.5000", "25.00%"]])
+    run.add(child(1, 0.75), child(2, 0, infeasible="diverged at step 7"))
+    until(lambda: "3 of 10" in text_of(browser, "#summary"))
+    assert [row[0] for row in rows(browser)] == ["1", "0"]
+    assert text_of(browser, "#picked h2") == "Child 0"  # what was looked at stays
+    assert "diverged at step 7" in text_of(browser, "#failures")
+    assert browser.get_log("browser") == []
+    server.stop()
+    until(lambda: "no longer answers" in text_of(browser, "#notice"))
+
+
+def test_the_page_fits_a_phone(browser, run):
+    run.add(*(child(index, 0.5 + index / 100) for index in range(5)))
+    assert report.main([str(run.folder.path)]) == 0
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        browser.get(run.folder.report.as_uri())
+        width = "return document.documentElement.scrollWidth"
+        assert browser.execute_script(width) == 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
