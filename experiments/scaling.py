@@ -286,6 +286,7 @@ def _undertake(
         evaluator=evaluator,
         rewards_per_update=1,
         seed=seed,
+        batch_size=options.child.batch_size,
         num_children=lineup.size,
         workers=parsed.workers,
         folder=folder,

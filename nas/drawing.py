@@ -220,7 +220,8 @@ def grid(points: Sequence[Coefficients], found: Sequence[Result]) -> go.Figure:
     measured = [(p, r) for p, r in zip(points, found, strict=True) if r.accuracies]
     means = [statistics.fmean(result.accuracies) for _, result in measured]
     shares = [_shares(point) for point, _ in measured]
-    figure = go.Figure(layout=_LAYOUT | {"height": 520})
+    margin = {"t": 60, "b": 60}  # room for the corners' names
+    figure = go.Figure(layout=_LAYOUT | {"height": 560, "margin": margin})
     figure.add_scatterternary(
         a=[depth for depth, _, _ in shares],
         b=[width for _, width, _ in shares],
@@ -230,6 +231,7 @@ def grid(points: Sequence[Coefficients], found: Sequence[Result]) -> go.Figure:
             for (p, _), m in zip(measured, means, strict=True)
         ],
         mode="markers",
+        cliponaxis=False,
         marker={
             "color": means,
             "colorscale": "Viridis",

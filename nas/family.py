@@ -7,7 +7,8 @@ architecture accepts; family.json, which lists them; and family.html.
 import dataclasses
 import json
 import statistics
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas import provenance, run_folder
@@ -83,11 +84,11 @@ def from_coefficients(
     coefficients: Coefficients,
     *,
     found: str,
-    accuracies: Sequence[float] = (),
+    accuracies: Mapping[float, Sequence[float]] = types.MappingProxyType({}),
 ) -> Family:
     """Returns the members that the definition asks for.
 
-    `accuracies` are those that children had at phi = 1.
+    `accuracies` are those that children had, by phi.
 
     Raises:
       ValueError: if a member cannot exist, or the baseline is beyond a target.
@@ -101,7 +102,7 @@ def from_coefficients(
             label=f"phi-{phi:g}",
             spec=compound.member(base, coefficients, phi, options.rounding),
             phi=phi,
-            accuracies=tuple(accuracies) if phi == 1 else (),
+            accuracies=tuple(accuracies.get(phi, ())),
         )
         for phi in dict.fromkeys(phis)
     )

@@ -142,7 +142,10 @@ def _stages(members: Sequence[Member]) -> tuple[list[str], list[list[str]]]:
     rows = [["stem", *(f"{m.spec.stem.channels} channels" for m in members)]]
     stages = zip(*(member.spec.stages for member in members), strict=True)
     rows += [
-        [f"stage {number}", *(drawing.describe_stage(stage) for stage in row)]
+        [
+            f"stage\N{NO-BREAK SPACE}{number}",
+            *(drawing.describe_stage(stage) for stage in row),
+        ]
         for number, row in enumerate(stages)
     ]
     rows.append(["head", *("none" if c is None else f"{c} channels" for c in heads)])

@@ -39,9 +39,10 @@ class Grid:
 
     def family(self, contents: journal.Contents) -> Family | None:
         """Returns the family of the best point; None where none was measured."""
+        baseline, *results = self.lineup.results(contents)
         found = [
             (statistics.fmean(result.rewards), point, result)
-            for point, result in zip(self.points, self.results(contents), strict=True)
+            for point, result in zip(self.points, results, strict=True)
             if result.rewards
         ]
         if not found:
@@ -56,7 +57,7 @@ class Grid:
                 f"trained {repeats} time{'s' if repeats > 1 else ''} on "
                 f"{contents.header.dataset}"
             ),
-            accuracies=result.accuracies,
+            accuracies={0.0: baseline.accuracies, 1.0: result.accuracies},
         )
 
 

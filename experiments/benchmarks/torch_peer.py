@@ -158,7 +158,7 @@ def build(spec: ArchSpec) -> nn.Module:
                     activation=nn.SiLU(True),  # noqa: FBT003
                 )
                 dense = nn.Linear(channels, block.out_channels)
-                bound = 1 / math.sqrt(block.out_channels)
+                bound = 1 / math.sqrt(channels)
                 nn.init.uniform_(dense.weight, -bound, bound)
                 nn.init.zeros_(dense.bias)
                 parts += [head, nn.AdaptiveAvgPool2d(1), nn.Flatten(), dense]

@@ -152,7 +152,7 @@ class Alone:
     def cluster(self):
         import contextlib
 
-        return contextlib.nullcontext({"CPU": 1.0})
+        return contextlib.nullcontext(lambda: {"CPU": 1.0})
 
     def run(self, session, evaluator, *, check, **_):
         from trainers.measurement import Measurement
@@ -188,7 +188,8 @@ def alone(monkeypatch):
     return install
 
 
-GRID = ["--search-coefficients", "--grid-step", "0.2", "--repeats", "2", "--phi", "1,2"]
+PHI = ["--phi", "0,1,2"]
+GRID = ["--search-coefficients", "--grid-step", "0.2", "--repeats", "2", *PHI]
 
 
 def test_a_grid_cut_off_and_resumed_finds_what_is_most_accurate(
@@ -200,7 +201,7 @@ def test_a_grid_cut_off_and_resumed_finds_what_is_most_accurate(
     assert "--resume run" in capsys.readouterr().out
     alone(stop_after=1000)
     assert scale.main(["--resume", "run", "--phi", "3"]) == 2
-    assert "--phi is (1.0, 2.0), not (3.0,)" in capsys.readouterr().err
+    assert "--phi is (0.0, 1.0, 2.0), not (3.0,)" in capsys.readouterr().err
     assert scale.main(["--resume", "run", "--workers", "1"]) == 0
     said = capsys.readouterr().out
     # In steps of 0.2: (1, 1, 1.4), (1, 1.2, 1.2), (1, 1.4, 1), (1.4, 1, 1.2),
@@ -213,10 +214,11 @@ def test_a_grid_cut_off_and_resumed_finds_what_is_most_accurate(
     record = json.loads((tmp_path / "run" / "family.json").read_text())
     assert record["coefficients"] == {"alpha": 1, "beta": 1, "gamma": 1.4}
     trained = [m["validation_accuracy"] for m in record["members"]]
-    assert trained[1] is None
-    # 32 pixels * 312 / 224 (313.6 rounds to 312) is 45.
-    assert trained[0]["mean"] == pytest.approx(0.45, abs=1e-3)
-    assert trained[0]["children"] == 2
+    assert trained[2] is None
+    # The baseline at 32 pixels; 32 * 312 / 224 (313.6 rounds to 312) is 45.
+    assert trained[0]["mean"] == pytest.approx(0.32, abs=1e-3)
+    assert trained[1]["mean"] == pytest.approx(0.45, abs=1e-3)
+    assert [t["children"] for t in trained[:2]] == [2, 2]
     assert "Accuracy over the grid" in (tmp_path / "run" / "family.html").read_text()
     # The report is made of the journal alone.
     before = (tmp_path / "run" / "family.json").read_text()

@@ -363,3 +363,17 @@ def test_a_bfloat16_network_is_near_the_float32_network():
     assert rounded.dtype == np.float32
     difference = np.abs(rounded - exact).max() / exact.std()
     assert 1e-4 < difference < 0.05  # equal to the last digit, it would be float32
+
+
+@pytest.mark.parametrize("num_classes", [10, 1000])
+def test_training_begins_near_chance(num_classes):
+    """Few classes or many, an untrained network is not sure of any."""
+    spec = tiny(STAGES["mbconv-se"], num_classes=num_classes, head=Head(channels=1280))
+    network = classifier.build(spec, seed=0)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(64, 16, 16, 2)).astype(np.float32)
+    logits = network(jnp.asarray(images), Mode(train=True))
+    chances = jax.nn.log_softmax(logits)[np.arange(64), np.arange(64) % num_classes]
+    # Swish of unit normals has a mean square of 0.36, weights a variance of
+    # 1 / (3 * 1280): logits of variance 0.12 cost about half of that over chance.
+    assert -float(chances.mean()) == pytest.approx(math.log(num_classes), abs=0.25)
