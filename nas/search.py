@@ -176,12 +176,10 @@ def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
         options=definition.to_json(arguments.definition),
         seed=arguments.definition.search.seed,
     )
-    return _Run(
-        parts=parts,
-        folder=folder,
-        arguments=arguments,
-        contents=journal.read(folder.journal),
-    )
+    contents = journal.read(folder.journal)
+    for child in contents.children:
+        parts.space.decode(child.tokens)  # a ValueError here says what does not fit
+    return _Run(parts=parts, folder=folder, arguments=arguments, contents=contents)
 
 
 def _announce(run: _Run, console: Console) -> None:

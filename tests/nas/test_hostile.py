@@ -373,7 +373,7 @@ class Bomb:
     """Runs when it is unpickled."""
 
     def __reduce__(self):
-        return (setattr, (sys, "exploded", True))
+        return (exec, ("import sys; sys.exploded = True",))
 
 
 def test_nothing_in_a_run_s_folder_is_run(tmp_path, monkeypatch):

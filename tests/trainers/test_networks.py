@@ -328,7 +328,7 @@ def test_initial_weights_have_the_standard_deviations_of_the_reference():
         # Normal, not uniform: 4.55 % are beyond two standard deviations.
         beyond = 0.0455 * drawn.size
         assert abs((np.abs(drawn) > 2).sum() - beyond) < 5 * math.sqrt(beyond)
-    dense = np.asarray(units_of(model, ClassifierUnit)[0].kernel[...]) * math.sqrt(1000)
+    dense = np.asarray(units_of(model, ClassifierUnit)[0].kernel[...]) * math.sqrt(1280)
     assert np.abs(dense).max() <= 1
     # A uniform variable's fourth moment is 1.8 of its squared variance.
     relative_error = dense.std() * math.sqrt(3) - 1
