@@ -12,9 +12,10 @@ constraint: the best top-1 with at most EfficientNet-B0's multiply-adds, and how
   the networks evaluated are at least as accurate as B0 and no costlier.
 ablations: PPO with each of its aids off in turn, on the exact rewards.
 
-This surrogate is smooth: the best reward known on it is 66.98, and EfficientNet-B0 has
-66.02. No network is evaluated twice. Controller seconds are CPU time of asking and telling,
-of the whole process less what evaluating takes, so that other programs hardly count;
+The best reward that any search found without noise is 66.98; EfficientNet-B0's is 66.02.
+
+No network is evaluated twice. Controller seconds are CPU time of asking and telling, of
+the whole process less what evaluating takes, so that other programs hardly count;
 imports and compilation come before, in a short search that is not counted.
 
 Every finished (section, method, seed) is kept in experiments/results, with the commit
