@@ -12,8 +12,10 @@ constraint: the best top-1 with at most EfficientNet-B0's multiply-adds, and how
   the networks evaluated are at least as accurate as B0 and no costlier.
 ablations: PPO with each of its aids off in turn, on the exact rewards.
 
-No network is evaluated twice. Controller seconds are CPU time of asking and telling,
-of the whole process less what evaluating takes, so that other programs hardly count;
+The best reward that any search found without noise is 66.98; EfficientNet-B0's is 66.02.
+
+No network is evaluated twice. Controller seconds are CPU time of asking and telling, of
+the whole process less what evaluating takes, so that other programs hardly count;
 imports and compilation come before, in a short search that is not counted.
 
 Every finished (section, method, seed) is kept in experiments/results, with the commit
@@ -192,12 +194,21 @@ def _load(path: Path) -> Results:
 
 
 def _save(path: Path, results: Results) -> None:
-    lines = {
-        section: {method: dict(rows) for method, rows in methods.items()}
-        for section, methods in results.items()
-    }
-    document = {"marks": MARKS, "noise": _NOISE, "sections": lines}
+    document = {"marks": MARKS, "noise": _NOISE, "sections": _in_order(results)}
     path.write_text(json.dumps(document) + "\n")
+
+
+def _in_order(results: Results) -> Results:
+    """Returns the results with methods as the sections list them, seeds ascending."""
+    return {
+        name: {
+            method: dict(sorted(found[method].items(), key=lambda row: int(row[0])))
+            for method in section.methods
+            if method in found
+        }
+        for name, section in SECTIONS.items()
+        if (found := results.get(name)) is not None
+    }
 
 
 def _carry_out(jobs: Sequence[_Job], parsed: Arguments, path: Path) -> Results:
@@ -229,7 +240,7 @@ def _carry_out(jobs: Sequence[_Job], parsed: Arguments, path: Path) -> Results:
                 f"{row['controller_seconds']:.2f} s",
                 flush=True,
             )
-    return results
+    return _in_order(results)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

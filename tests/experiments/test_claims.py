@@ -3,22 +3,14 @@
 import numpy as np
 import pytest
 
-from controller import policy
 from experiments import claims
 
 
-def test_entropies_of_a_policy_that_knows_nothing_and_of_one_that_knows():
-    num_choices = (3, 1, 2)
-    params = policy.init(0, num_choices)
-    zeros = params._replace(head=0.0 * params.head)
-    found = claims.decision_entropies(zeros, num_choices)
-    # Equal logits: a uniform choice, and none where there is no choice.
-    np.testing.assert_allclose(found, [1.0, 0.0, 1.0], atol=1e-6)
-    # Logits log 3 and 0: probabilities 3/4 and 1/4, by hand 0.8113 bits of one.
-    bias = np.zeros((3, 3), np.float32)
-    bias[2, 0] = np.log(3.0)
-    found = claims.decision_entropies(zeros._replace(head_bias=bias), num_choices)
-    assert found[2] == pytest.approx(0.8113, abs=1e-4)
+def test_entropies_by_hand():
+    probabilities = np.array([[1 / 3, 1 / 3, 1 / 3], [1, 0, 0], [0.75, 0.25, 0]])
+    found = claims.entropy_shares(probabilities.astype(np.float32), (3, 1, 2))
+    # A uniform choice, no choice, and 0.75 log2(4/3) + 0.25 log2(4) = 0.8113 bits.
+    np.testing.assert_allclose(found, [1.0, 0.0, 0.8113], atol=1e-4)
 
 
 def test_sure_is_what_stays_below_a_fifth():
