@@ -12,7 +12,8 @@ constraint: the best top-1 with at most EfficientNet-B0's multiply-adds, and how
   the networks evaluated are at least as accurate as B0 and no costlier.
 ablations: PPO with each of its aids off in turn, on the exact rewards.
 
-The best reward that any search found without noise is 66.98; EfficientNet-B0's is 66.02.
+The best reward that any search found without noise is 66.98; that of EfficientNet-B0
+is 66.02.
 
 No network is evaluated twice. Controller seconds are CPU time of asking and telling, of
 the whole process less what evaluating takes, so that other programs hardly count;
