@@ -39,17 +39,17 @@ def _sigmoid(x: Array) -> Array:
     return 0.5 * (1 + jnp.tanh(0.5 * x))  # tanh is cheaper than exp and a division
 
 
-def _activation_slope(x: Array, activation: Activation | None) -> Array:
+def _slope(half: Array, activation: Activation) -> Array:
+    """Returns the activation's slope at twice `half`."""
     match activation:
-        case None:
-            return jnp.ones_like(x)
         case "relu":
-            return (x > 0).astype(x.dtype)
+            return (half > 0).astype(half.dtype)
         case "relu6":
-            return ((x > 0) & (x < _RELU6_LIMIT)).astype(x.dtype)
+            inside = (half > 0) & (half < _RELU6_LIMIT / 2)
+            return inside.astype(half.dtype)
         case "swish":
-            gate = _sigmoid(x)
-            return gate * (1 + x * (1 - gate))
+            tanh = jnp.tanh(half)
+            return (0.5 + 0.5 * tanh) * (1 + half * (1 - tanh))
 
 
 def normalize(
@@ -120,20 +120,25 @@ def _backward(activation: Activation | None, residuals, grads):
     x32 = x.astype(jnp.float32)
     inverse_std = lax.rsqrt(variance + EPSILON)
     factor = inverse_std * scale
-    factor, offset = lax.optimization_barrier((factor, bias - mean * factor))
-    y = x32 * factor + offset
-    # The barriers end a pass: without them XLA recomputes what stands before them.
-    grad_y = lax.optimization_barrier(
-        grads[0].astype(jnp.float32) * _activation_slope(y, activation)
-    )
+    offset = bias - mean * factor
+    grad = grads[0].astype(jnp.float32)
+    grad_y = grad_y_again = grad
+    if activation is not None:
+        # The barrier ends a pass over memory: the sums read what it wrote. The last
+        # pass computes the same again, from another expression lest XLA find out:
+        # overwriting grad_y in place, its loop would be one that no compiler dares
+        # to vectorize.
+        slope = _slope(0.5 * (x32 * factor + offset), activation)
+        grad_y = lax.optimization_barrier(grad * slope)
+        slope_again = _slope(x32 * (0.5 * factor) + 0.5 * offset, activation)
+        grad_y_again = grad * slope_again
     grad_bias = grad_y.sum((0, 1, 2))
     grad_scale = inverse_std * ((grad_y * x32).sum((0, 1, 2)) - mean * grad_bias)
     # d/dx of factor * (x - mean(x)) with the variance's own dependence on x: a
     # combination of grad_y, x and a constant, with coefficients per channel.
     along_x = -factor * grad_scale * inverse_std / count
     constant = -factor * grad_bias / count - along_x * mean
-    factor, along_x, constant = lax.optimization_barrier((factor, along_x, constant))
-    grad_x = factor * grad_y + along_x * x32 + constant
+    grad_x = factor * grad_y_again + along_x * x32 + constant
     return grad_x.astype(x.dtype), grad_scale, grad_bias, None
 
 
