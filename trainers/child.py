@@ -13,10 +13,11 @@ from pydantic import ValidationError
 from search_space import cost
 from search_space.spec import ArchSpec, explain
 from trainers import compilation, devices, loop, optim
+from trainers.chained import ChainedStep
 from trainers.data.dataset import Dataset
 from trainers.data.feed import Feed
 from trainers.data.placement import feed_of
-from trainers.executables import ChainedStep, Recipe, split
+from trainers.executables import Recipe, split
 from trainers.measurement import Infeasible, Measurement
 from trainers.networks import classifier
 

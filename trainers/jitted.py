@@ -1,7 +1,7 @@
 """The training step of one network, compiled whole and sharded over local devices.
 
 For long training of one network: compiling takes tens of seconds once, and XLA fuses
-across units. Many short-lived children use `executables.ChainedStep` instead.
+across units. Many short-lived children use `chained.ChainedStep` instead.
 
 The batch is split over the devices and the weights are copied to each; the compiled
 program computes what it would on one device, batch norm's statistics included.

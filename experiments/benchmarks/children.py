@@ -272,8 +272,9 @@ def main(options: Options) -> None:
             children = random_children(
                 options.larger_children, resolution=64, seed=options.seed
             )
-            for name in ("cold_64", "warm_64"):
-                _compare(options, larger, children, Path(folder), name, record, save)
+            quiet = dataclasses.replace(options, peer="none")
+            _compare(quiet, larger, children, Path(folder), "cold_64", record, save)
+            _compare(options, larger, children, Path(folder), "warm_64", record, save)
         if options.large_steps:
             large = dataclasses.replace(
                 config, resolution=224, batch_size=8, steps=options.large_steps

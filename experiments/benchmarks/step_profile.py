@@ -29,6 +29,7 @@ from experiments.benchmarks.children import random_children
 from search_space import cost
 from search_space.spec import ArchSpec
 from trainers import compilation, executables, optim
+from trainers.chained import ChainedStep
 from trainers.executables import Executables, Recipe, StepInputs, UnitDef
 from trainers.networks import classifier
 from trainers.networks.normalization import normalize_batch
@@ -69,8 +70,8 @@ def profile(spec: ArchSpec, recipe: Recipe, batch_size: int) -> dict[str, Any]:
     model = classifier.build(spec, seed=0)
     network, states = executables.split(model, recipe)
     clock = Clock()
-    chained = executables.ChainedStep(network, recipe)
-    clocked = executables.ChainedStep(network, recipe, clock.executables)
+    chained = ChainedStep(network, recipe)
+    clocked = ChainedStep(network, recipe, clock.executables)
     plain, plain_state = plain_step(model, recipe)
 
     ours, theirs = [], []

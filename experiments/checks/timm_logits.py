@@ -29,6 +29,7 @@ differs by 1.2, with an epsilon of 1e-5 by 0.55, with ReLU6 by 4.0.
 import dataclasses
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,7 +48,7 @@ NUM_IMAGES = 4
 
 # timm's MnasNets are PyTorch's in padding and epsilon unless they are told otherwise.
 _AS_TENSORFLOW = {"pad_type": "same", "bn_eps": 1e-3}
-NETWORKS: Mapping[str, tuple[str, Mapping[str, str | float]]] = {
+NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "efficientnet-b0": ("tf_efficientnet_b0", {}),
     "efficientnet-lite0": ("tf_efficientnet_lite0", {}),
     "mnasnet-a1": ("semnasnet_100", _AS_TENSORFLOW),

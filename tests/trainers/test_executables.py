@@ -20,6 +20,7 @@ from search_space.spec import (
     Stem,
 )
 from trainers import executables, loop, optim
+from trainers.chained import ChainedStep
 from trainers.networks import classifier
 from trainers.networks.units import Mode
 
@@ -78,7 +79,7 @@ def batches(spec):
 def chained(spec, recipe):
     model = classifier.build(spec, seed=1)
     network, states = executables.split(model, recipe)
-    step = executables.ChainedStep(network, recipe)
+    step = ChainedStep(network, recipe)
     schedule = loop.Schedule(
         learning_rates=optim.Cosine(peak=PEAK).values(STEPS),
         norm_momentum=0.9,

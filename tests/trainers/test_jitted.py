@@ -6,7 +6,8 @@ import pytest
 
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
 from trainers import devices, loop, optim
-from trainers.executables import ChainedStep, Recipe, split
+from trainers.chained import ChainedStep
+from trainers.executables import Recipe, split
 from trainers.jitted import JittedStep, averaged
 from trainers.networks import classifier
 
