@@ -44,10 +44,23 @@ def view(runs: Mapping[str, journal.Contents]) -> View:
             Section(
                 id="fronts",
                 heading="Pareto fronts",
-                figure=drawing.fronts(measured) if measured else None,
+                figure=(
+                    drawing.fronts(measured, accuracy=_accuracy(runs))
+                    if measured
+                    else None
+                ),
             ),
         ],
     )
+
+
+def _accuracy(runs: Mapping[str, journal.Contents]) -> str:
+    """What the runs' accuracies are."""
+    names = {
+        definition.accuracy_name(definition.from_json(contents.header.definition))
+        for contents in runs.values()
+    }
+    return " or ".join(sorted(names))
 
 
 def _caution(runs: Mapping[str, journal.Contents]) -> str:

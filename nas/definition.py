@@ -241,6 +241,13 @@ def describe_reward(definition: Definition) -> str:
     return f"{options.reward}, target {target}"
 
 
+def accuracy_name(definition: Definition) -> str:
+    """Returns what a child's accuracy is: measured, or a prediction of what."""
+    if definition.evaluation.evaluator == SURROGATE:
+        return "predicted ImageNet top-1"
+    return "validation accuracy"
+
+
 def weighs_flops(definition: Definition) -> bool:
     """Returns whether multiply-adds are what accuracy is weighed against."""
     options = definition.reward

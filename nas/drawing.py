@@ -129,8 +129,13 @@ def best_so_far(runs: Mapping[str, Sequence[journal.Trained]]) -> go.Figure:
     return figure
 
 
-def fronts(runs: Mapping[str, Sequence[journal.Trained]]) -> go.Figure:
-    """The Pareto front of accuracy and multiply-adds of each run, by its name."""
+def fronts(
+    runs: Mapping[str, Sequence[journal.Trained]], *, accuracy: str
+) -> go.Figure:
+    """The Pareto front of accuracy and multiply-adds of each run, by its name.
+
+    `accuracy` says what it is the accuracy of.
+    """
     figure = go.Figure(layout=_LAYOUT)
     for (name, children), color in zip(runs.items(), _run_colors(), strict=False):
         front = results.front(children)
@@ -148,7 +153,7 @@ def fronts(runs: Mapping[str, Sequence[journal.Trained]]) -> go.Figure:
         )
     figure.update_layout(showlegend=True)
     figure.update_xaxes(title="multiply-adds", tickformat="~s")
-    figure.update_yaxes(title="accuracy", tickformat=".1%")
+    figure.update_yaxes(title=accuracy, tickformat=".1%")
     return figure
 
 

@@ -77,7 +77,7 @@ class RunFolder:
           RunFolderError: if another search holds it, it cannot be written, or it
             holds a symbolic link.
         """
-        _refuse_links(self.path)
+        _refuse_links(*self.path.glob("*"))
         try:
             file = (self.path / _LOCK).open("a+")
         except OSError as error:
@@ -135,9 +135,10 @@ def open_existing(path: Path) -> RunFolder:
     """Returns the folder of an earlier search.
 
     Raises:
-      RunFolderError: if it is not one.
+      RunFolderError: if it is not one, or what is read of it are symbolic links.
     """
     folder = RunFolder(path)
+    _refuse_links(folder.journal, folder.policy)
     if not path.is_dir():
         raise RunFolderError(
             f"a run is a folder made by a search, and {path} is not one"
@@ -168,13 +169,13 @@ def write_whole(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _refuse_links(folder: Path) -> None:
-    """Raises RunFolderError if anything directly in the folder is a symbolic link.
+def _refuse_links(*entries: Path) -> None:
+    """Raises RunFolderError if one of a run folder's entries is a symbolic link.
 
-    A run writes to its folder by fixed names, and in one from elsewhere a link could
-    point at any file or folder of the user's.
+    A run reads and writes fixed names in its folder, and in one from elsewhere a link
+    could point at any file or folder of the user's.
     """
-    for entry in folder.glob("*"):
+    for entry in entries:
         if entry.is_symlink():
             raise RunFolderError(
                 f"a run folder must hold no symbolic links, and {entry} is one; remove "

@@ -199,11 +199,10 @@ def write(
 
 
 def _tradeoff(trained: Sequence[journal.Trained], run: Definition) -> go.Figure:
-    predicted = run.evaluation.evaluator == definition.SURROGATE
     return drawing.tradeoff(
         trained,
         target=(run.search.target_flops if definition.weighs_flops(run) else None),
-        accuracy="predicted ImageNet top-1" if predicted else "validation accuracy",
+        accuracy=definition.accuracy_name(run),
     )
 
 

@@ -21,7 +21,10 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from nas.evaluators import EvaluationError, Evaluator
@@ -60,22 +63,38 @@ def cluster() -> Iterator[Callable[[], Mapping[str, float]]]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS", "local")
     local = address == "local"
-    ray.init(
-        # Without an address, a file left by a killed Ray would be taken for a cluster.
-        address=address,
-        num_cpus=os.cpu_count() if local else None,
-        include_dashboard=False if local else None,
-        _node_ip_address="127.0.0.1" if local else None,
-        configure_logging=True,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        # A worker on this machine inherits it from the driver, one elsewhere not.
-        runtime_env={"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}},
-    )
+    with _kept_to_this_machine() if local else contextlib.nullcontext():
+        ray.init(
+            # Without it, a file left by a killed Ray would be taken for a cluster.
+            address=address,
+            num_cpus=os.cpu_count() if local else None,
+            include_dashboard=False if local else None,
+            _node_ip_address="127.0.0.1" if local else None,
+            configure_logging=True,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            # A worker on this machine inherits it from the driver, one elsewhere not.
+            runtime_env={"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}},
+        )
     try:
         yield ray.cluster_resources
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _kept_to_this_machine() -> Iterator[None]:
+    """Has `ray.init` believe that this system allows no clusters, as on macOS.
+
+    Elsewhere it takes 127.0.0.1 to mean whatever address other machines know this one
+    by, and then listens to all of them.
+    """
+    allowed = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = allowed
 
 
 def run(
@@ -111,12 +130,13 @@ def run(
             name="search",
             storage_path=storage,
             search_alg=_SessionSearcher(session, outcomes),
+            scheduler=_Forgetful(),
             num_samples=-1,  # the session says when there are enough
             max_concurrent_trials=num_workers,
             reuse_actors=True,
             max_failures=_RETRIES,
             raise_on_failed_trial=False,
-            callbacks=[outcomes],
+            callbacks=[outcomes, _Silent()],
             trial_name_creator=_short_name,
             trial_dirname_creator=_short_name,
             verbose=0,
@@ -146,6 +166,39 @@ class _SessionSearcher(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the state."""
+
+
+class _Forgetful(FIFOScheduler):
+    """Has Tune let go of trials that have ended.
+
+    It would keep some 30 KB of each for a snapshot that nobody reads. Which trials have
+    ended is in private attributes of its controller alone, hence this reach into them.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Called at the beginning of each of Tune's steps."""
+        controller = getattr(tune_controller, "_tune_controller", tune_controller)
+        held = controller._trial_to_actor
+        ended = {t for t in controller._trials if t.is_finished() and t not in held}
+        for trials in (
+            controller._stopped_trials,
+            controller._failed_trials,
+            controller._live_trials,
+            controller._trials_to_cache,
+        ):
+            trials -= ended
+        controller._trials[:] = [t for t in controller._trials if t not in ended]
+        return super().choose_trial_to_run(tune_controller)
+
+
+class _Silent(TrialProgressCallback):
+    """Stands in for the callback with which Tune prints, which remembers each trial."""
+
+    def log_result(self, *_: Any, **__: Any) -> None:
+        """Prints nothing."""
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        """Prints nothing."""
 
 
 class _Outcomes(tune.Callback):

@@ -64,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return command_line.complain(_PROGRAM, error, 2)
     print(f"Written to {parsed.output}: {', '.join(files)}")
+    if "PROJECT" in files["gpu.yaml"]:
+        print(f"They name no project of yours yet: edit {parsed.settings}, run again")
+    print("Next        docs/cluster.md: the image, a token, then one of")
+    print(f"            ray up {parsed.output / 'gpu.yaml'}")
+    print(f"            kubectl apply -f {parsed.output / 'gpu-rayjob.yaml'}")
     return 0
 
 

@@ -9,6 +9,7 @@ Run again, it goes on where it was stopped.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.recipes import launch
@@ -24,5 +25,18 @@ FLAGS = (
 )  # fmt: skip
 WORKERS = ("--devices-per-child", "0.5", "--child-time-limit", "30min")
 
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status of nas.search."""
+    return launch.main(
+        "experiments.recipes.cifar10_gpu",
+        __doc__,
+        Path("runs/cifar10"),
+        FLAGS,
+        workers=WORKERS,
+        arguments=arguments,
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(launch.search_in(Path("runs/cifar10"), FLAGS, WORKERS))
+    sys.exit(main())

@@ -10,11 +10,24 @@ stopped.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.recipes import launch
 
 FLAGS = ("--target-flops", "400M", "--children", "64")
 
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status of nas.search."""
+    return launch.main(
+        "experiments.recipes.digits_laptop",
+        __doc__,
+        Path("runs/digits"),
+        FLAGS,
+        arguments=arguments,
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(launch.search_in(Path("runs/digits"), FLAGS))
+    sys.exit(main())

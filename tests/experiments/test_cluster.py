@@ -113,11 +113,17 @@ def test_the_containerfile_has_known_instructions_alone(files):
 def test_render_writes_every_file_and_refuses_other_settings(tmp_path, capsys):
     out = tmp_path / "cluster"
     assert render.main(["--output", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "edit " in said  # the settings name no project
+    assert f"ray up {out / 'gpu.yaml'}" in said
     assert {path.name for path in out.iterdir()} == {
         "Containerfile", "gpu.yaml", "tpu.yaml", "gpu-rayjob.yaml", "tpu-rayjob.yaml"
     }  # fmt: skip
     own = tmp_path / "own.toml"
     text = render.SETTINGS.read_text()
+    own.write_text(text.replace("PROJECT", "mine"))
+    assert render.main(["--settings", str(own), "--output", str(out)]) == 0
+    assert "edit " not in capsys.readouterr().out
     own.write_text(text.replace("zone = ", "zones = "))
     capsys.readouterr()
     assert render.main(["--settings", str(own)]) == 2
@@ -142,6 +148,8 @@ def head(tmp_path):
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{port}",
+        # Without it Ray takes 127.0.0.1 for the address by which others know us.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
     command = [
         "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1",
@@ -192,13 +200,13 @@ def test_a_search_runs_and_is_resumed_by_ray_job_submit(head, tmp_path):
     shared = {
         "env_vars": {"MBCONV_NAS_CACHE": str(storage / "xla"), "OVERHEARD": str(told)}
     }
-    script = ["python", "tests/nas/real_search.py", tmp_path / "no-troubles"]
+    script = [sys.executable, "tests/nas/real_search.py", tmp_path / "no-troubles"]
     first = submit(
         head, shared, *script, "--output", run, *TINY, "--children", "3",
         "--workers", "1",
     )  # fmt: skip
     assert first.returncode == 0, first.stdout + first.stderr
-    more = ["--resume", run, "--children", "6", "--workers", "1"]
+    more = [*TINY[:2], "--resume", run, "--children", "6", "--workers", "1"]
     again = submit(head, shared, *script, *more)
     assert again.returncode == 0, again.stdout + again.stderr
     assert_all_accounted_for(run, 6, told=told, batch_size=5)

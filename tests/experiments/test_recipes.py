@@ -64,6 +64,23 @@ def test_a_recipe_starts_a_search_or_goes_on_with_it(tmp_path, commands):
         assert command.workers.child_time_limit == 12 * 3600
 
 
+@pytest.mark.parametrize("recipe", [digits_laptop, cifar10_gpu])
+def test_a_recipe_of_fixed_flags_explains_itself_and_starts_no_search(
+    recipe, tmp_path, commands, capsys
+):
+    with pytest.raises(SystemExit) as exit_:
+        recipe.main(["--help"])
+    assert exit_.value.code == 0
+    assert "Hardware: " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        recipe.main(["--children", "8"])
+    assert exit_.value.code == 2
+    assert commands == []
+    recipe.main(["--output", str(tmp_path / "here")])
+    (command,) = commands
+    assert command.run.output == tmp_path / "here"
+
+
 ACCURACIES = (0.5, 0.9, 0.7, None, 0.8)
 
 

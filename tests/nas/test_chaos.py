@@ -6,6 +6,7 @@ in the ordinary suite, is in test_search_process.py.
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def real(tmp_path, troubles, told):
 
     def start(*arguments, resume=None, log="log", environment=None):
         folder = resume or tmp_path / "run"
-        how = ["--resume", folder] if resume else ["--output", folder, *TINY]
+        # Resuming imports a space that is a module only if it is named again.
+        trusted = TINY[:2]
+        how = ["--resume", folder, *trusted] if resume else ["--output", folder, *TINY]
         return Search(
             folder,
             [REAL, troubles, *how, *arguments],
@@ -151,7 +154,9 @@ def test_the_driver_dies_twenty_times_and_the_run_goes_on_elsewhere(
     search = real("--children", "2000")
     counts = []
     for number in range(20):
-        time.sleep(moments.uniform(0.0, 25.0))
+        if number % 2:  # else a busy machine would be killed as it starts, every time
+            search.wait_for_children(counts[-1] + 1, seconds=300)
+        time.sleep(moments.uniform(0.0, 4.0 if number % 2 else 20.0))
         assert search.process.poll() is None, search.said
         search.kill()
         counts.append(len(search.children()))
@@ -181,9 +186,9 @@ def test_a_full_disk_stops_the_search_and_loses_nothing_reported(real, troubles,
     assert "cannot write the journal" in search.said
     assert "--resume" in search.said
     assert "Traceback" not in search.said
-    reported = {word.split("]")[0] for word in search.said.split("[") if "/12]" in word}
-    done = len(search.children())
-    assert done == len(reported) == 3
+    reported = [int(number) for number in re.findall(r"\[(\d+)/12\]", search.said)]
+    assert reported  # children that end within half a second of another are not shown
+    assert max(reported) <= len(search.children()) == 3
     assert not (search.folder / "journal.jsonl").read_bytes().endswith(b"\n")
 
     (troubles / "journal").unlink()
@@ -193,8 +198,10 @@ def test_a_full_disk_stops_the_search_and_loses_nothing_reported(real, troubles,
 
 
 def test_five_thousand_trivial_children(tmp_path, told):
-    """The driver keeps some tens of KB a child, most of it Ray Tune's record of the
-    trial: 32 when this was last run. What it wrote opens in seconds.
+    """The driver's memory stays flat, and what it wrote opens in seconds.
+
+    It keeps what no search can do without, such as the tokens that were proposed: 3 KB
+    a child when this was last run, on 650 MB.
     """
     folder = tmp_path / "run"
     search = Search(
@@ -229,5 +236,5 @@ def test_five_thousand_trivial_children(tmp_path, told):
             }
         )
     )
-    assert kb_per_child < 60
+    assert kb_per_child < 10
     assert opened < 30

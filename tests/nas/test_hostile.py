@@ -302,7 +302,7 @@ def secret(tmp_path):
 @pytest.mark.parametrize(
     "name", [".lock", "journal.jsonl", "config.json", "tensorboard", "policy.jsonl"]
 )
-def test_a_run_with_a_link_is_not_resumed(tmp_path, secret, name):
+def test_a_run_with_a_link_is_not_resumed_nor_is_the_link_read(tmp_path, secret, name):
     folder = run_of(tmp_path / "run", HEADER, CHILD)
     if name == "journal.jsonl":
         (tmp_path / "real").write_bytes(folder.journal.read_bytes())
@@ -311,6 +311,8 @@ def test_a_run_with_a_link_is_not_resumed(tmp_path, secret, name):
     (folder.path / name).unlink(missing_ok=True)
     (folder.path / name).symlink_to(secret)
     assert used_or_refused(search.main, "--resume", str(folder.path)) == 2
+    is_read = name in ("journal.jsonl", "policy.jsonl")
+    assert used_or_refused(report.main, str(folder.path)) == (2 if is_read else 0)
     assert secret.read_bytes() == before
 
 

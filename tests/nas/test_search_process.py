@@ -4,6 +4,7 @@ Real driver, real Ray, real journal; the children sleep where others train, exce
 the test at the end. What an uninterrupted search does is found without Ray.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from nas import journal
@@ -32,6 +34,19 @@ def start(folder, *arguments, children=6, **how):
 
 def resume(folder, *arguments, **how):
     return pretend(folder, "--resume", folder, *arguments, **how)
+
+
+def listening(pid):
+    """Names of the processes below `pid` that listen, and the addresses they do at."""
+    names, addresses = set(), set()
+    driver = psutil.Process(pid)
+    for process in [driver, *driver.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for connection in process.net_connections(kind="tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    names.add(process.name())
+                    addresses.add(connection.laddr.ip)
+    return names, addresses
 
 
 def facts(children):
@@ -65,10 +80,14 @@ def test_killed_search_and_killed_worker_change_nothing(tmp_path):
     assert facts(search.children()) == facts(reference.children())
 
 
-def test_ctrl_c_saves_and_a_second_search_is_refused(tmp_path):
+def test_a_search_keeps_to_this_machine_and_ctrl_c_saves(tmp_path):
+    """And a second search in its folder is refused."""
     run = tmp_path / "run"
     search = start(run, children=100)
     search.wait_for_children(3)
+    names, addresses = listening(search.process.pid)
+    assert {"gcs_server", "raylet"} <= names
+    assert addresses <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
     second = resume(run, log=tmp_path / "second.log")
     assert second.finish() == 2

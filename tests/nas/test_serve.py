@@ -175,8 +175,9 @@ def test_runs_are_compared(tmp_path, monkeypatch, capsys):
     best, other = sections["best-so-far"]["figure"]["data"]
     assert (best["name"], best["y"]) == ("a", [0.5, 0.5, 0.75])
     assert (other["name"], other["y"]) == ("b&lt;b&gt;", [0.625])
-    front = sections["fronts"]["figure"]["data"][0]
-    assert front["customdata"] == [0, 2]
+    fronts = sections["fronts"]["figure"]
+    assert fronts["data"][0]["customdata"] == [0, 2]
+    assert fronts["layout"]["yaxis"]["title"]["text"] == "validation accuracy"
     assert "The runs differ in" not in text
     assert report.main(["a", "a"]) == 2
 
