@@ -38,11 +38,11 @@ _MAX_FITTED = 300
 _MIN_FITTED = 10
 # Its setting is looked at when there are so many times more results, and then climbs
 # at most so many steps.
-_GROWTH = 1.25
+_GROWTH = 1.1
 _MAX_STEPS = 3
 # Among how many samples of the policy, and how many neighbours of how many of the
 # best results, the predictor chooses.
-_NUM_SAMPLES = 16
+_NUM_SAMPLES = 64
 _NUM_NEIGHBOURS = 448
 _NUM_PARENTS = 10
 
@@ -88,14 +88,12 @@ class PPO:
       proposals of one batch apart (Hutter et al., "Parallel algorithm
       configuration", 2012).
 
-    The rest is PPO's. NASNet's numbers are learning rate 3.5e-4, entropy weight 1e-5,
-    baseline decay 0.95 and 100 hidden units (arXiv:1707.07012). Its learning rate is
-    meant for thousands of results; so many units take three times as long, and find
-    no more (`experiments.benchmarks.search_efficiency`).
+    The rest is PPO's. NASNet's numbers are learning rate 3.5e-4, entropy weight 1e-5
+    and baseline decay 0.95 (arXiv:1707.07012); its learning rate is meant for
+    thousands of results.
     """
 
     num_choices: tuple[int, ...]
-    hidden_size: int = 32
     learning_rate: float = 0.01
     clip: float = 0.2
     epochs: int = 2
@@ -110,7 +108,6 @@ class PPO:
     def __post_init__(self) -> None:
         """Rejects values that no update could use."""
         check_num_choices(self.num_choices)
-        check_range("hidden_size", self.hidden_size, 1)
         check_range("learning_rate", self.learning_rate, 0.0)
         check_range("clip", self.clip, 0.0)
         check_range("epochs", self.epochs, 1)
@@ -122,7 +119,7 @@ class PPO:
     def init(self, seed: int) -> PPOState:
         """See `Controller.init`."""
         check_seed(seed)
-        params = policy.init(seed, self.num_choices, self.hidden_size)
+        params = policy.init(seed, self.num_choices)
         decisions = len(self.num_choices)
         return PPOState(
             seed=np.asarray(seed),
@@ -215,8 +212,7 @@ class PPO:
 
     def _propose(self, state: PPOState, rng: np.random.Generator, num: int) -> _Tokens:
         """Returns `num` <= `_CHUNK` proposals."""
-        sampled = self._num_samples(num)
-        samples = policy.sample(state.params, self.num_choices, rng, sampled)
+        samples = policy.sample(state.params, self.num_choices, rng, _NUM_SAMPLES)
         if state.results.size < _MIN_FITTED:
             return samples[:num]
         fitted = self._fit(state) if self.screen else None
@@ -228,12 +224,6 @@ class PPO:
             return np.concatenate([near[:half], samples[: num - half]])
         candidates = _distinct(np.concatenate([samples, near]))
         return self._screened(state, rng, fitted, candidates, num)
-
-    def _num_samples(self, num: int) -> int:
-        """Returns how many samples are drawn; without neighbours they replace them."""
-        if self.screen and not self.neighbours:
-            return _NUM_SAMPLES + _NUM_NEIGHBOURS
-        return max(_NUM_SAMPLES, policy_gradient.padded_size(num))
 
     def _screened(
         self,
@@ -316,7 +306,7 @@ def _distinct(tokens: _Tokens) -> _Tokens:
 
 
 def _grown(before: int, after: int) -> bool:
-    """Whether there are a quarter more results than at the last such time, and enough.
+    """Whether there are a tenth more results than at the last such time, and enough.
 
     Each decides about the predictor's setting anew, which takes seven fits a step.
     """

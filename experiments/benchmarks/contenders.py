@@ -45,9 +45,6 @@ ABLATIONS: Mapping[str, Method] = {
         for aid, off in _OFF.items()
     },
     "ppo without all four": Method(name="ppo", batch_size=5, options=_OFF),
-    "ppo with 100 hidden units": Method(
-        name="ppo", batch_size=5, options={"hidden_size": 100}
-    ),
 }
 
 
