@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,15 @@ _EXPONENTS = (0.0, -0.07, -0.15)
 _BATCH_SIZE = 5  # as `nas.search` does by default
 # A decision with less of its greatest entropy than this counts as sure.
 _SURE = 0.2
+# Of a line of text, a full stop aside.
+_WIDTH = 87
 
 _INTRODUCTION = """# What the papers claim, shown
 
 Made by `python -m experiments.claims`: searches with the default controller, {children}
 children each, seed 0. Accuracies are **predictions** of ImageNet top-1 under
-Accel-NASBench's shortened recipe ({error}).
-FLOPS are multiply-adds.
+Accel-NASBench's shortened recipe
+({error}). FLOPS are multiply-adds.
 Networks have EfficientNet-B0's layout, widths and resolution; kernel, expansion,
 squeeze-and-excitation and layers of each stage are searched.
 """
@@ -189,16 +192,14 @@ def sure_from(
 def _sureness(names: Sequence[str], watched: Watched) -> str:
     sure = sure_from(names, watched.entropies)
     listed = ", ".join(f"{name} ({children})" for name, children in sure)
+    ended = f"{len(sure)} of {len(names)} decisions ended below {_SURE:g}"
+    if sure:
+        ended += f", in this order (children told of by then): {listed}"
     return (
         "The entropy of each decision under the policy, 1 being a uniform choice, "
-        "after each update of the 400M search:\n\n"
+        "after each\nupdate of the 400M search:\n\n"
         "![Entropy of each decision](claims/entropy.svg)\n\n"
-        f"{len(sure)} of {len(names)} decisions ended below {_SURE:g}"
-        + (
-            f", in this order (children told of by then): {listed}.\n"
-            if sure
-            else ".\n"
-        )
+        f"{textwrap.fill(ended, _WIDTH)}.\n"
     )
 
 
@@ -262,7 +263,7 @@ def _efficiency(pictures: Path) -> list[str]:
     parts = [
         "## Fewer children\n",
         "From `python -m experiments.benchmarks.search_efficiency`, whose docstring "
-        "says how: means ± standard deviations over the seeds.\n",
+        "says how:\nmeans ± standard deviations over the seeds.\n",
         "![Best reward so far](claims/search_efficiency.svg)\n",
     ]
     for name, title in _SECTIONS.items():

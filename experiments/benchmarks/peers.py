@@ -77,12 +77,17 @@ def _pyglove_evolution(population: int, tournament: int) -> Peer:
             {f"d{d}": pg.oneof(range(count)) for d, count in enumerate(num_choices)}
         )
         algorithm = pg.evolution.regularized_evolution(
-            population_size=population, tournament_size=tournament, seed=seed
+            mutator=pg.evolution.mutators.Uniform(seed=seed),
+            population_size=population,
+            tournament_size=tournament,
+            seed=seed,
         )
         # Not pg.sample, which builds each example anew, symbol by symbol.
         algorithm.setup(pg.dna_spec(space))
         while not memory.done:
-            dna: Any = algorithm.propose()
+            # The same proposals, in two thirds of the time.
+            with pg.enable_type_check(enabled=False):
+                dna: Any = algorithm.propose()
             algorithm.feedback(dna, memory(tuple(dna.to_numbers())))
 
     return Peer(package="pyglove", run=run)
