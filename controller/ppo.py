@@ -103,7 +103,7 @@ class PPO:
     replay: int = 10
     neighbours: bool = True
     screen: bool = True
-    exploration: float = 1.0
+    exploration: float = 4.0
 
     def __post_init__(self) -> None:
         """Rejects values that no update could use."""
