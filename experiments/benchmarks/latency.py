@@ -13,6 +13,10 @@ each round gives a median of its runs, and the median round is reported.
 `--clock processor` counts the process's time on the core in place of the time that
 passes: on a core shared with others the latter is mostly theirs. On one core of its
 own the two agree.
+
+With `--clock processor --rounds 5 --runs 20` on a core of a Xeon that others were using
+(results/latency.json): ours 16.7 ms, grouped 83.6, onnxruntime 14.6, PyTorch 34.1, with
+channels last 30.4. Not yet run by the wall clock on an idle core.
 """
 
 import dataclasses
