@@ -8,7 +8,7 @@ measured on the test split with the weights that were best on the validation spl
 Whatever is finished is kept, so the same command goes on after an interruption.
 Multiply-adds are those at the training resolution.
 
-Run once, on a core of a Xeon, in under ten minutes (results/train_comparison.json), with
+Run once, on a core of a Xeon, in ten minutes (results/train_comparison.json), with
 experiments/results/digits_best.json and `--epochs 0.25 --batch-size 64 --warmup-epochs
 0.05 --validation 2000`: found 68.97 +- 0.24 %, mobilenet-v2 52.99 +- 2.02 %,
 efficientnet-b0 59.73 +- 2.54 %. Ten epochs, the default: not yet run.
