@@ -14,9 +14,9 @@ each round gives a median of its runs, and the median round is reported.
 passes: on a core shared with others the latter is mostly theirs. On one core of its
 own the two agree.
 
-With `--clock processor --rounds 5 --runs 20` on a core of a Xeon that others were using
-(results/latency.json): ours 16.7 ms, grouped 83.6, onnxruntime 14.6, PyTorch 34.1, with
-channels last 30.4. Not yet run by the wall clock on an idle core.
+By the wall clock on a core of a Xeon (results/latency.json): ours 14.6 ms, grouped
+74.9, onnxruntime 11.7, PyTorch 22.3, with channels last 20.0. One of the five rounds
+was disturbed, and took up to twice as long; hence the median round.
 """
 
 import dataclasses
