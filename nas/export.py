@@ -74,7 +74,13 @@ def write(folder: Path, model: saved.Model, file_format: str) -> None:
         side=spec.resolution,
         channels=spec.in_channels,
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"cannot use {folder} as output folder: {error.strerror}; name another"
+            " with --output"
+        ) from None
     if entry := next(folder.iterdir(), None):
         raise FileExistsError(
             f"the output folder must be new or empty, and {folder} holds"

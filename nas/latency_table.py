@@ -134,12 +134,19 @@ def blocks_of(space: SearchSpace, resolution: int) -> dict[str, layers.Block]:
 
 
 def build(
-    space: SearchSpace, *, resolution: int, runs: int, say: Callable[[str], None]
+    space: SearchSpace,
+    *,
+    resolution: int,
+    runs: int,
+    clock: latency.ClockName = "wall",
+    say: Callable[[str], None],
 ) -> LatencyTable:
     """Measures every distinct block of `space`; `say` takes lines for people."""
     found = blocks_of(space, resolution)
-    call_ms = latency.of_nothing(runs=runs).median_ms
+    call_ms = latency.of_nothing(runs=runs, clock=clock).median_ms
     device = latency.device()
+    if clock != "wall":
+        device += f", {clock} time"
     say(f"Measuring    {len(found)} distinct blocks of {space.name} on {device}")
     blocks_ms = {}
     for number, (name, block) in enumerate(found.items(), 1):
@@ -148,6 +155,7 @@ def build(
             in_channels=block.in_channels,
             in_size=block.in_size,
             runs=runs,
+            clock=clock,
         )
         blocks_ms[name] = max(0.0, measured.median_ms - call_ms)
         if number % _PROGRESS == 0:
@@ -163,7 +171,12 @@ def build(
 
 
 def check(
-    table: LatencyTable, space: SearchSpace, *, num_networks: int, runs: int
+    table: LatencyTable,
+    space: SearchSpace,
+    *,
+    num_networks: int,
+    runs: int,
+    clock: latency.ClockName = "wall",
 ) -> Check:
     """Measures random networks of `space` and compares them with the predictions."""
     rng = np.random.default_rng(0)
@@ -174,6 +187,7 @@ def check(
                 dataclasses.replace(spec, resolution=table.resolution),
                 batch_size=1,
                 runs=runs,
+                clock=clock,
             ).median_ms
             for spec in specs
         ]

@@ -94,27 +94,44 @@ def panel(
     prediction: Prediction,
     title: str,
 ) -> PIL.Image.Image:
-    """Draws the central square of `picture` under the heat, and the classes below."""
+    """Draws the central square of `picture` under the heat, and the classes below.
+
+    Heat of a single place says nothing, and is left out.
+    """
     if picture.shape[2] == _GREY:
         picture = pixels.to_channels(picture, _RGB)
     square = pixels.resize(picture, SIDE, pixels.central_square(*picture.shape[:2]))
-    heat = PIL.Image.fromarray(np.uint8(255 * prediction.heat))
-    smooth = np.asarray(heat.resize((SIDE, SIDE), PIL.Image.Resampling.BICUBIC))
-    colours = np.array(
-        plotly.colors.sample_colorscale(
-            "Turbo", np.linspace(0, 1, 256), colortype="tuple"
-        )
-    )
-    overlay = PIL.Image.fromarray(np.uint8(255 * colours[smooth]))
-    blended = PIL.Image.blend(PIL.Image.fromarray(square), overlay, _OPACITY)
+    shown = PIL.Image.fromarray(square)
+    if prediction.heat.size > 1:
+        shown = PIL.Image.blend(shown, _overlay(prediction.heat), _OPACITY)
     height = SIDE + 2 * _MARGIN + _LINE * (len(prediction.top) + 1)
     drawn = PIL.Image.new("RGB", (SIDE + 2 * _MARGIN, height), "white")
-    drawn.paste(blended, (_MARGIN, _MARGIN))
+    drawn.paste(shown, (_MARGIN, _MARGIN))
     draw = PIL.ImageDraw.Draw(drawn)
     lines = [title, *(f"{share:6.1%}  {name}" for name, share in prediction.top)]
     for number, line in enumerate(lines):
         draw.text((_MARGIN, SIDE + _MARGIN + _LINE * number), line, fill="black")
     return drawn
+
+
+def _overlay(heat: Float[np.ndarray, "rows columns"]) -> PIL.Image.Image:
+    coarse = PIL.Image.fromarray(np.uint8(255 * heat))
+    smooth = np.asarray(coarse.resize((SIDE, SIDE), PIL.Image.Resampling.BICUBIC))
+    colours = np.array(
+        plotly.colors.sample_colorscale(
+            "Turbo", np.linspace(0, 1, 256), colortype="tuple"
+        )
+    )
+    return PIL.Image.fromarray(np.uint8(255 * colours[smooth]))
+
+
+def _save(page: PIL.Image.Image, path: Path) -> None:
+    try:
+        page.save(path, format="PNG")
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror}; name another with --output"
+        ) from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,12 +164,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{model.spec.name} ({model.card.weights})\n")
             for label, probability in found.top:
                 sys.stdout.write(f"  {probability:6.1%}  {label}\n")
+            if found.heat.size == 1:
+                sys.stdout.write(
+                    f"  no activation map: at {model.spec.resolution} pixels the last"
+                    " maps are a single place\n"
+                )
             panels.append(panel(picture, found, model.spec.name))
         width = sum(drawn.width for drawn in panels)
         page = PIL.Image.new("RGB", (width, max(p.height for p in panels)), "white")
         for number, drawn in enumerate(panels):
             page.paste(drawn, (number * drawn.width, 0))
-        page.save(parsed.output, format="PNG")
+        _save(page, parsed.output)
     except (ValueError, OSError) as error:
         return models.complain("nas.predict", error)
     sys.stdout.write(f"Written  {parsed.output}\n")

@@ -33,6 +33,7 @@ from search_space.cost import Cost, LayerCost
 from search_space.space import parse_restrictions
 from search_space.spec import ArchSpec, explain
 from trainers import latency
+from trainers.latency import ClockName
 
 _MIB = 2**20
 _WIDTH = 120  # columns of a table that goes to a file or a pipe
@@ -50,6 +51,9 @@ class LatencyOptions:
     """Cores to measure on, where the device is a CPU."""
     runs: Annotated[int, tyro.conf.arg(metavar="N")] = 50
     """Timed runs, after warming up."""
+    clock: ClockName = "wall"
+    """Time that passes, or time that this process computes: for one core, of a CPU,
+    that others use as well."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,11 @@ def _check(parsed: Arguments) -> None:
     ):
         if value < least:
             raise ValueError(f"--{name} must be at least {least}, got {value}")
+    if options.clock == "processor" and options.cores != 1:
+        raise ValueError(
+            "--clock processor adds up what the cores compute, so --cores must be 1,"
+            f" got {options.cores}"
+        )
     if (parsed.model is None) == (parsed.table.build_table is None):
         raise ValueError(
             "one thing at a time: give an architecture to profile, or --build-table"
@@ -158,18 +167,27 @@ def _at_resolution(spec: ArchSpec, resolution: int | None) -> ArchSpec:
 def _latencies(spec: ArchSpec, options: LatencyOptions) -> dict[str, Any]:
     """Measures in JAX, then in onnxruntime where it is installed."""
     _pin(options.cores)  # before JAX starts its threads
-
+    _check_clock(options.clock)
     found = {
         "jax": latency.of_network(
-            spec, batch_size=options.batch_size, runs=options.runs
+            spec,
+            batch_size=options.batch_size,
+            runs=options.runs,
+            clock=options.clock,
         )
     }
     if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
         run = latency.onnxruntime_call(
             spec, batch_size=options.batch_size, num_threads=options.cores
         )
-        found["onnxruntime"] = latency.measure(run, runs=options.runs)
-    about = {"batch_size": options.batch_size, "device": latency.device()}
+        found["onnxruntime"] = latency.measure(
+            run, runs=options.runs, clock=options.clock
+        )
+    about = {
+        "batch_size": options.batch_size,
+        "clock": options.clock,
+        "device": latency.device(),
+    }
     return {name: dataclasses.asdict(value) | about for name, value in found.items()}
 
 
@@ -182,11 +200,19 @@ def _pin(cores: int) -> None:
         )
 
 
+def _check_clock(clock: ClockName) -> None:
+    if clock == "processor" and not latency.on_cpu():
+        raise ValueError(
+            "--clock processor does not see an accelerator's work; use --clock wall,"
+            f" or JAX_PLATFORMS=cpu to measure the CPU, got {latency.device()}"
+        )
+
+
 def _describe(found: dict[str, Any]) -> str:
     return (
         f"{found['median_ms']:.2f} ms for a batch of {found['batch_size']} (middle half"
         f" {found['lower_quartile_ms']:.2f} to {found['upper_quartile_ms']:.2f} of"
-        f" {found['runs']} runs) on {found['device']}"
+        f" {found['runs']} runs) on {found['device']}, {found['clock']} time"
     )
 
 
@@ -287,16 +313,22 @@ def _build_table(parsed: Arguments, console: Console) -> None:
     space = spaces.load(options.build_table)
     space = space.restrict(parse_restrictions(options.restrict))
     _pin(parsed.latency.cores)
+    _check_clock(parsed.latency.clock)
     table = latency_table.build(
         space,
         resolution=parsed.resolution or space.base.resolution,
         runs=parsed.latency.runs,
+        clock=parsed.latency.clock,
         say=lambda text: console.print(text, highlight=False),
     )
     write_whole(options.output, latency_table.dumps(table))
     console.print(f"Written      {options.output}", highlight=False)
     check = latency_table.check(
-        table, space, num_networks=options.networks, runs=parsed.latency.runs
+        table,
+        space,
+        num_networks=options.networks,
+        runs=parsed.latency.runs,
+        clock=parsed.latency.clock,
     )
     console.print(
         f"Prediction   of {check.num_networks} measured networks: Kendall tau"

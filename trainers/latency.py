@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -25,6 +26,14 @@ from trainers.networks.units import EVALUATION, Mode
 
 _WARM_UP = 3  # runs: the first ones fault memory in
 
+ClockName = Literal["wall", "processor"]
+"""The time that passes; or that this process computes, for a core shared with others.
+
+The two agree on one core of one's own. With more cores the latter is their sum, and it
+does not see an accelerator.
+"""
+_CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Latency:
@@ -36,25 +45,36 @@ class Latency:
     runs: int
 
 
-def measure(run: Callable[[], object], *, runs: int) -> Latency:
+def measure(
+    run: Callable[[], object],
+    *,
+    runs: int,
+    clock: ClockName = "wall",
+) -> Latency:
     """Times `run`, which must return when its result is there."""
+    now = _CLOCKS[clock]
     for _ in range(_WARM_UP):
         run()
     times = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = now()
         run()
-        times.append(1e3 * (time.perf_counter() - start))
+        times.append(1e3 * (now() - start))
     lower, median, upper = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
     return Latency(
         median_ms=median, lower_quartile_ms=lower, upper_quartile_ms=upper, runs=runs
     )
 
 
+def on_cpu() -> bool:
+    """Tells whether it is the CPU that JAX measures here."""
+    return jax.default_backend() == "cpu"
+
+
 def device() -> str:
     """Names what is measured: the accelerator, or the CPU and how many cores of it."""
     kind = jax.devices()[0].device_kind
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return kind
     number = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
     try:
@@ -66,9 +86,11 @@ def device() -> str:
     return f"{number} core{'s' if number != 1 else ''} of {model}"
 
 
-def of_network(spec: ArchSpec, *, batch_size: int, runs: int) -> Latency:
+def of_network(
+    spec: ArchSpec, *, batch_size: int, runs: int, clock: ClockName = "wall"
+) -> Latency:
     """Measures a network of this architecture in JAX; its weights do not matter."""
-    return measure(network_call(spec, batch_size=batch_size), runs=runs)
+    return measure(network_call(spec, batch_size=batch_size), runs=runs, clock=clock)
 
 
 def network_call(spec: ArchSpec, *, batch_size: int) -> Callable[[], object]:
@@ -77,29 +99,38 @@ def network_call(spec: ArchSpec, *, batch_size: int) -> Callable[[], object]:
     return _call(network, _images(spec, batch_size))
 
 
-def of_block(block: Block, *, in_channels: int, in_size: int, runs: int) -> Latency:
+def of_block(
+    block: Block,
+    *,
+    in_channels: int,
+    in_size: int,
+    runs: int,
+    clock: ClockName = "wall",
+) -> Latency:
     """Measures one block of a network alone, for one image."""
     maps = np.random.default_rng(0).normal(size=(1, in_size, in_size, in_channels))
     call = _call(folding.fold_block(block), maps.astype(np.float32), EVALUATION)
-    return measure(call, runs=runs)
+    return measure(call, runs=runs, clock=clock)
 
 
-def of_nothing(*, runs: int) -> Latency:
+def of_nothing(*, runs: int, clock: ClockName = "wall") -> Latency:
     """Measures a call that computes next to nothing: what every call costs."""
     value = jax.device_put(np.zeros((1, 1, 1, 1), np.float32))
     negate = jax.jit(jax.numpy.negative).lower(value).compile()
-    return measure(lambda: negate(value).block_until_ready(), runs=runs)
+    return measure(lambda: negate(value).block_until_ready(), runs=runs, clock=clock)
 
 
 def _call(module: nnx.Module, images: np.ndarray, *modes: Mode) -> Callable[[], object]:
     graphdef, arrays = nnx.split(module)
+    arrays = jax.device_get(arrays)
 
-    def forward(arrays: nnx.State, images: jax.Array) -> jax.Array:
+    def forward(images: jax.Array) -> jax.Array:
+        # Weights are constants, as in what `nas.export` writes: XLA lays them out once.
         return nnx.merge(graphdef, arrays)(images, *modes)  # pyright: ignore[reportCallIssue]
 
-    compiled = jax.jit(forward).lower(arrays, images).compile()
-    arrays, on_device = jax.device_put((arrays, images))
-    return lambda: compiled(arrays, on_device).block_until_ready()
+    compiled = jax.jit(forward).lower(images).compile()
+    on_device = jax.device_put(images)
+    return lambda: compiled(on_device).block_until_ready()
 
 
 def onnxruntime_call(

@@ -105,11 +105,13 @@ def assign(network: Classifier, values: Mapping[str, np.ndarray]) -> None:
     own = variables(network)
     if missing := sorted(own.keys() - values.keys()):
         raise WeightsError(
-            f"weights must hold every array; missing are {_some(missing)}"
+            f"weights must hold every array; missing are {_some(missing)}; give the"
+            " architecture that the weights belong to"
         )
     if unknown := sorted(values.keys() - own.keys()):
         raise WeightsError(
-            f"weights must be those of the architecture; it has no {_some(unknown)}"
+            f"weights must be those of the architecture; it has no"
+            f" {_some(unknown)}; give the one that they belong to"
         )
     for name, variable in own.items():
         if variable.shape != values[name].shape:
@@ -159,7 +161,8 @@ def write_safetensors(path: Path, values: Mapping[str, np.ndarray]) -> None:
     """Writes arrays by name; raises OSError if it cannot."""
     # The format writes memory as it lies: a transposed view would come out wrong.
     whole = {name: np.ascontiguousarray(value) for name, value in values.items()}
-    safetensors.numpy.save_file(whole, path)
+    # Its own `save_file` makes files that nobody else may read, whatever the umask.
+    path.write_bytes(safetensors.numpy.save(whole))
 
 
 def save_description(folder: Path, model: Model) -> None:
@@ -181,8 +184,9 @@ def load(folder: Path) -> Model:
     check_fits(spec)
     card = _read_card(folder / CARD, spec)
     network = classifier.build(spec, seed=0)
+    weights = read_safetensors(folder / WEIGHTS)
     try:
-        assign(network, read_safetensors(folder / WEIGHTS))
+        assign(network, weights)
     except WeightsError as error:
         raise WeightsError(f"{folder / WEIGHTS}: {error}") from None
     return Model(spec=spec, network=network, card=card)

@@ -202,6 +202,11 @@ def exported(tmp_path):
     return folder
 
 
+def test_who_may_read_the_description_may_read_the_weights(exported):
+    modes = {path.stat().st_mode for path in exported.iterdir()}
+    assert len(modes) == 1
+
+
 def damage_weights(folder):
     path = folder / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
@@ -253,6 +258,7 @@ def test_a_damaged_model_ends_in_one_line(exported, capsys, damage, told):
     [
         (["nothing-b0"], "an architecture is a JSON file"),
         (["efficientnet-b0", "--format", "tflite"], "stablehlo, onnx, safetensors"),
+        (["efficientnet-b0", "--output", __file__], "name another with --output"),
     ],
 )
 def test_a_bad_value_ends_in_one_line(capsys, arguments, told):

@@ -1,5 +1,7 @@
 """Pictures in, classes and activation maps out."""
 
+import dataclasses
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -91,6 +93,19 @@ def test_the_command_writes_panels_side_by_side(tmp_path, capsys, monkeypatch):
     assert cold[2] > cold[0]
 
 
+def test_maps_of_a_single_place_leave_the_picture_alone(tmp_path, capsys):
+    model = brightness_model()
+    spec = dataclasses.replace(model.spec, resolution=1)
+    saved.save(tmp_path / "net", dataclasses.replace(model, spec=spec))
+    grey = np.full((4, 4), 148, np.uint8)
+    PIL.Image.fromarray(grey).save(tmp_path / "grey.png")
+    paths = [str(tmp_path / name) for name in ("net", "grey.png", "out.png")]
+    assert predict.main([*paths[:2], "--output", paths[2]]) == 0
+    assert "no activation map: at 1 pixels" in capsys.readouterr().out
+    drawn = np.asarray(PIL.Image.open(paths[2]))[8:328, 8:328]
+    assert (drawn == 148).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -98,6 +113,7 @@ def test_the_command_writes_panels_side_by_side(tmp_path, capsys, monkeypatch):
         (["net", "none.png"], "none.png must be an image"),
         (["net", "text.png"], "text.png must be an image"),
         (["absent", "picture.png"], "an architecture is a JSON file"),
+        (["net", "picture.png", "--output", "no/maps.png"], "cannot write no/maps.png"),
     ],
 )
 def test_bad_input_ends_in_one_line(tmp_path, capsys, monkeypatch, arguments, told):
@@ -105,7 +121,7 @@ def test_bad_input_ends_in_one_line(tmp_path, capsys, monkeypatch, arguments, to
     saved.save(tmp_path / "net", brightness_model())
     PIL.Image.fromarray(corner(148)[..., 0]).save("picture.png")
     (tmp_path / "text.png").write_text("no picture")
-    assert predict.main([*arguments, "--output", "maps.png"]) == 2
+    assert predict.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert told in error

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import time
 
 import pytest
 
 from nas import definition, evaluators, latency_table, plan, profile, search
 from search_space import layers, spaces, zoo
-from trainers import measurement
+from trainers import latency, measurement
 
 
 def printed_json(capsys, *arguments):
@@ -51,6 +52,10 @@ def test_table_shows_shares(capsys):
         ),
         (["efficientnet-b9"], "got 'efficientnet-b9'"),
         (["efficientnet-b0", "--runs", "0"], "--runs must be at least 1, got 0"),
+        (
+            ["efficientnet-b0", "--clock", "processor", "--cores", "2"],
+            "so --cores must be 1, got 2",
+        ),
         (["--build-table", "mbcon"], "mbconv, mnasnet, accel-nasbench"),
     ],
 )
@@ -59,6 +64,15 @@ def test_bad_values_end_in_one_line(capsys, arguments, told):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert told in error
+
+
+def test_processor_time_leaves_out_what_others_take():
+    found = {
+        clock: latency.measure(lambda: time.sleep(0.02), runs=3, clock=clock)
+        for clock in ("wall", "processor")
+    }
+    assert found["wall"].median_ms >= 20
+    assert found["processor"].median_ms < 10
 
 
 @pytest.fixture(scope="module")
