@@ -143,23 +143,29 @@ def build(
 ) -> LatencyTable:
     """Measures every distinct block of `space`; `say` takes lines for people."""
     found = blocks_of(space, resolution)
-    call_ms = latency.of_nothing(runs=runs, clock=clock).median_ms
     device = latency.device()
     if clock != "wall":
         device += f", {clock} time"
-    say(f"Measuring    {len(found)} distinct blocks of {space.name} on {device}")
-    blocks_ms = {}
-    for number, (name, block) in enumerate(found.items(), 1):
-        measured = latency.of_block(
-            _network_block(block, space.base),
-            in_channels=block.in_channels,
-            in_size=block.in_size,
-            runs=runs,
-            clock=clock,
+    say(f"Compiling    {len(found)} distinct blocks of {space.name} for {device}")
+    calls = [latency.empty_call()]
+    for block in found.values():
+        calls.append(
+            latency.block_call(
+                _network_block(block, space.base),
+                in_channels=block.in_channels,
+                in_size=block.in_size,
+            )
         )
-        blocks_ms[name] = max(0.0, measured.median_ms - call_ms)
-        if number % _PROGRESS == 0:
-            say(f"             {number} of {len(found)}")
+        if len(calls) % _PROGRESS == 0:
+            say(f"             {len(calls)} of {len(found)}")
+    nothing, *measured = latency.in_turns(
+        calls, runs=runs, clock=clock, after_turn=_turns(say, "blocks")
+    )
+    call_ms = nothing.median_ms
+    blocks_ms = {
+        name: max(0.0, block.median_ms - call_ms)
+        for name, block in zip(found, measured, strict=True)
+    }
     return LatencyTable(
         space=space.name,
         device=device,
@@ -177,21 +183,21 @@ def check(
     num_networks: int,
     runs: int,
     clock: latency.ClockName = "wall",
+    say: Callable[[str], None],
 ) -> Check:
     """Measures random networks of `space` and compares them with the predictions."""
     rng = np.random.default_rng(0)
     specs = [space.decode(rng.integers(space.num_choices)) for _ in range(num_networks)]
-    measured = np.array(
-        [
-            latency.of_network(
-                dataclasses.replace(spec, resolution=table.resolution),
-                batch_size=1,
-                runs=runs,
-                clock=clock,
-            ).median_ms
-            for spec in specs
-        ]
+    calls = [
+        latency.network_call(
+            dataclasses.replace(spec, resolution=table.resolution), batch_size=1
+        )
+        for spec in specs
+    ]
+    found = latency.in_turns(
+        calls, runs=runs, clock=clock, after_turn=_turns(say, "networks")
     )
+    measured = np.array([network.median_ms for network in found])
     predicted = np.array([table.predict(spec) for spec in specs])
     tau, _ = scipy.stats.kendalltau(measured, predicted)
     return Check(
@@ -199,6 +205,10 @@ def check(
         kendall_tau=float(np.asarray(tau)),
         mean_error=float(np.mean(np.abs(predicted - measured) / measured)),
     )
+
+
+def _turns(say: Callable[[str], None], what: str) -> Callable[[int], None]:
+    return lambda turn: say(f"Measured     the {what}: {turn} of {latency.TURNS} turns")
 
 
 _TABLE = TypeAdapter(LatencyTable)

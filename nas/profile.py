@@ -314,26 +314,30 @@ def _build_table(parsed: Arguments, console: Console) -> None:
     space = space.restrict(parse_restrictions(options.restrict))
     _pin(parsed.latency.cores)
     _check_clock(parsed.latency.clock)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False)
+
     table = latency_table.build(
         space,
         resolution=parsed.resolution or space.base.resolution,
         runs=parsed.latency.runs,
         clock=parsed.latency.clock,
-        say=lambda text: console.print(text, highlight=False),
+        say=say,
     )
     write_whole(options.output, latency_table.dumps(table))
-    console.print(f"Written      {options.output}", highlight=False)
+    say(f"Written      {options.output}")
     check = latency_table.check(
         table,
         space,
         num_networks=options.networks,
         runs=parsed.latency.runs,
         clock=parsed.latency.clock,
+        say=say,
     )
-    console.print(
+    say(
         f"Prediction   of {check.num_networks} measured networks: Kendall tau"
-        f" {check.kendall_tau:.3f}, mean error {check.mean_error:.1%} of the latency",
-        highlight=False,
+        f" {check.kendall_tau:.3f}, mean error {check.mean_error:.1%} of the latency"
     )
 
 

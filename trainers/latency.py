@@ -6,11 +6,12 @@ starts.
 """
 
 import dataclasses
+import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from trainers.networks import classifier
 from trainers.networks.classifier import Block
 from trainers.networks.units import EVALUATION, Mode
 
+TURNS = 5  # of calls that are compared with each other
 _WARM_UP = 3  # runs: the first ones fault memory in
 
 ClockName = Literal["wall", "processor"]
@@ -52,7 +54,38 @@ def measure(
     clock: ClockName = "wall",
 ) -> Latency:
     """Times `run`, which must return when its result is there."""
+    return _summary(_times(run, runs, _CLOCKS[clock]))
+
+
+def in_turns(
+    calls: Sequence[Callable[[], object]],
+    *,
+    runs: int,
+    clock: ClockName = "wall",
+    after_turn: Callable[[int], None],
+) -> list[Latency]:
+    """Times each of `calls`, which take turns: to be compared with each other.
+
+    A machine that slows down for a minute then does so for all of them.
+
+    Args:
+      calls: as `measure` takes them.
+      runs: of each, over all turns.
+      clock: see `ClockName`.
+      after_turn: is told the number of each turn that ends.
+    """
     now = _CLOCKS[clock]
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(TURNS):
+        for call, found in zip(calls, times, strict=True):
+            found += _times(call, math.ceil(runs / TURNS), now)
+        after_turn(turn + 1)
+    return [_summary(found) for found in times]
+
+
+def _times(
+    run: Callable[[], object], runs: int, now: Callable[[], float]
+) -> list[float]:
     for _ in range(_WARM_UP):
         run()
     times = []
@@ -60,9 +93,16 @@ def measure(
         start = now()
         run()
         times.append(1e3 * (now() - start))
+    return times
+
+
+def _summary(times: Sequence[float]) -> Latency:
     lower, median, upper = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
     return Latency(
-        median_ms=median, lower_quartile_ms=lower, upper_quartile_ms=upper, runs=runs
+        median_ms=median,
+        lower_quartile_ms=lower,
+        upper_quartile_ms=upper,
+        runs=len(times),
     )
 
 
@@ -99,25 +139,17 @@ def network_call(spec: ArchSpec, *, batch_size: int) -> Callable[[], object]:
     return _call(network, _images(spec, batch_size))
 
 
-def of_block(
-    block: Block,
-    *,
-    in_channels: int,
-    in_size: int,
-    runs: int,
-    clock: ClockName = "wall",
-) -> Latency:
-    """Measures one block of a network alone, for one image."""
+def block_call(block: Block, *, in_channels: int, in_size: int) -> Callable[[], object]:
+    """Returns what runs one block of a network alone, compiled, for one image."""
     maps = np.random.default_rng(0).normal(size=(1, in_size, in_size, in_channels))
-    call = _call(folding.fold_block(block), maps.astype(np.float32), EVALUATION)
-    return measure(call, runs=runs, clock=clock)
+    return _call(folding.fold_block(block), maps.astype(np.float32), EVALUATION)
 
 
-def of_nothing(*, runs: int, clock: ClockName = "wall") -> Latency:
-    """Measures a call that computes next to nothing: what every call costs."""
+def empty_call() -> Callable[[], object]:
+    """Returns what computes next to nothing: what every call costs."""
     value = jax.device_put(np.zeros((1, 1, 1, 1), np.float32))
     negate = jax.jit(jax.numpy.negative).lower(value).compile()
-    return measure(lambda: negate(value).block_until_ready(), runs=runs, clock=clock)
+    return lambda: negate(value).block_until_ready()
 
 
 def _call(module: nnx.Module, images: np.ndarray, *modes: Mode) -> Callable[[], object]:
