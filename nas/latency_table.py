@@ -61,9 +61,16 @@ class LatencyTable:
         """Returns milliseconds for one image at the table's resolution.
 
         Raises:
-          ValueError: if a block of `spec` is not in the table.
+          ValueError: if a block of `spec` is not in the table, or it does not fit the
+            table's resolution. One line.
         """
-        at = dataclasses.replace(spec, resolution=self.resolution)
+        try:
+            at = dataclasses.replace(spec, resolution=self.resolution)
+        except ValidationError as error:
+            raise ValueError(
+                f"{spec.name} must fit the latency table's resolution, got"
+                f" {self.resolution}: {explain(error)}; build a table for another"
+            ) from None
         if spec.activation != self.activation:
             raise ValueError(
                 f"the latency table is of networks with {self.activation}, and"
@@ -148,7 +155,7 @@ def build(
         device += f", {clock} time"
     say(f"Compiling    {len(found)} distinct blocks of {space.name} for {device}")
     calls = [latency.empty_call()]
-    for block in found.values():
+    for number, block in enumerate(found.values(), 1):
         calls.append(
             latency.block_call(
                 _network_block(block, space.base),
@@ -156,8 +163,8 @@ def build(
                 in_size=block.in_size,
             )
         )
-        if len(calls) % _PROGRESS == 0:
-            say(f"             {len(calls)} of {len(found)}")
+        if number % _PROGRESS == 0:
+            say(f"             {number} of {len(found)}")
     nothing, *measured = latency.in_turns(
         calls, runs=runs, clock=clock, after_turn=_turns(say, "blocks")
     )

@@ -152,6 +152,14 @@ def search_plan(table_file, target):
     return plan.make(definition.Definition(search=search, reward=reward))
 
 
+@pytest.mark.parametrize("resolution", [0, 10**9])
+def test_a_table_of_an_impossible_resolution_predicts_nothing(space, resolution):
+    bad = dataclasses.replace(table(space, 2.0), resolution=resolution)
+    with pytest.raises(ValueError, match=f"got {resolution}: ") as error:
+        bad.predict(space.base)
+    assert "\n" not in str(error.value)
+
+
 def test_a_search_weighs_accuracy_against_latency(table_file, monkeypatch):
     """At 18.5 of 20 ms MnasNet's soft reward is the accuracy times 0.925^-0.07."""
     measured = measurement.Measurement(
