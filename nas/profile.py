@@ -169,9 +169,8 @@ def _latencies(spec: ArchSpec, options: LatencyOptions) -> dict[str, Any]:
     _pin(options.cores)  # before JAX starts its threads
     _check_clock(options.clock)
     found = {
-        "jax": latency.of_network(
-            spec,
-            batch_size=options.batch_size,
+        "jax": latency.measure(
+            latency.network_call(spec, batch_size=options.batch_size),
             runs=options.runs,
             clock=options.clock,
         )

@@ -126,15 +126,8 @@ def device() -> str:
     return f"{number} core{'s' if number != 1 else ''} of {model}"
 
 
-def of_network(
-    spec: ArchSpec, *, batch_size: int, runs: int, clock: ClockName = "wall"
-) -> Latency:
-    """Measures a network of this architecture in JAX; its weights do not matter."""
-    return measure(network_call(spec, batch_size=batch_size), runs=runs, clock=clock)
-
-
 def network_call(spec: ArchSpec, *, batch_size: int) -> Callable[[], object]:
-    """Returns what runs such a network once, compiled, in JAX."""
+    """Returns what runs a network once, compiled, in JAX; its weights do not matter."""
     network = folding.fold(classifier.build(spec, seed=0))
     return _call(network, _images(spec, batch_size))
 

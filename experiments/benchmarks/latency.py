@@ -37,6 +37,7 @@ from nas import models, provenance, resources
 from nas.run_folder import write_whole
 from search_space.spec import ArchSpec
 from trainers import folding, latency
+from trainers.networks.depthwise import native_conv
 
 RESULT = Path("experiments/results/latency.json")
 
@@ -135,14 +136,7 @@ def _grouped(spec: ArchSpec) -> Callable[[], object]:
     """Ours, traced with the convolution that XLA has for this."""
 
     def native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel[:, :, None, :],
-            (stride, stride),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=x.shape[-1],
-        )
+        return native_conv(stride, x, kernel)
 
     with mock.patch.object(folding, "depthwise_conv", native):
         return latency.network_call(spec, batch_size=1)

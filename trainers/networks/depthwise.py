@@ -35,7 +35,7 @@ def depthwise_conv(x: Images, kernel: Kernel, stride: int) -> Images:
       bfloat16 is summed in float32.
     """
     return lax.platform_dependent(
-        x, kernel, cpu=partial(_shifted, stride), default=partial(_native, stride)
+        x, kernel, cpu=partial(_shifted, stride), default=partial(native_conv, stride)
     )
 
 
@@ -61,7 +61,8 @@ def _backward(
 depthwise_conv.defvjp(_forward, _backward)
 
 
-def _native(stride: int, x: Images, kernel: Kernel) -> Images:
+def native_conv(stride: int, x: Images, kernel: Kernel) -> Images:
+    """The same by XLA's grouped convolution, on any device."""
     return lax.conv_general_dilated(
         x,
         kernel[:, :, None, :].astype(x.dtype),
@@ -75,7 +76,7 @@ def _native(stride: int, x: Images, kernel: Kernel) -> Images:
 def _native_gradients(
     stride: int, x: Images, kernel: Kernel, grad: Images
 ) -> tuple[Images, Kernel]:
-    _, vjp = jax.vjp(partial(_native, stride), x, kernel)
+    _, vjp = jax.vjp(partial(native_conv, stride), x, kernel)
     return vjp(grad)
 
 
