@@ -2,19 +2,20 @@
 
 XLA's grouped convolution is slow on a CPU, its gradients more so. There, the forward
 pass and the gradient of the input are sums of shifted products, which XLA fuses into
-one loop; the gradient of the weights is one reduction with an accumulator for each tap,
-over as many images at a time as fit the cache. Elsewhere the native convolution and its
-own gradients are used.
+one loop; the gradient of the weights is summed over tiles of a few positions, all taps
+at a time. Elsewhere the native convolution and its own gradients are used.
 """
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-_CACHE_BYTES = 1 << 18  # of a core's second-level cache: images worked on at once
+_MOST_IN_TILE = 7  # output positions; measured: more are slower, and 7 divides 224
 _DIMS = ("NHWC", "HWIO", "NHWC")
 
 Images = Float[Array, "batch height width channels"]
@@ -200,46 +201,47 @@ def _phase_padding(
 
 
 def _kernel_gradient(stride: int, x: Images, kernel: Kernel, grad: Images) -> Kernel:
-    """Gradient of the kernel: for each tap, the sum of window * grad."""
+    """Gradient of the kernel: for each tap, the sum of window * grad.
+
+    A loop over small tiles of the output. Each of a tile's positions adds its gradient,
+    times all the taps' inputs: those stand together in memory, channels innermost.
+    """
     size = kernel.shape[0]
     batch, rows, columns, channels = grad.shape
     row_taps = _live_taps(x.shape[1], size, stride)
     column_taps = _live_taps(x.shape[2], size, stride)
+    taps = (len(row_taps), len(column_taps))
     padded = lax.optimization_barrier(_pad(x, size, stride))
-    group = _group_size(batch, padded[0].nbytes + grad[0].nbytes)
+    tile = _tile(rows, columns)
+    grid = (batch, rows // tile[0], columns // tile[1])
+    reach = [(n - 1) * stride + t for n, t in zip(tile, taps, strict=True)]
 
-    def of_group(first: Array | int) -> Float[Array, "taps channels"]:
-        images = lax.dynamic_slice_in_dim(padded, first * group, group)
-        grads = lax.dynamic_slice_in_dim(grad, first * group, group)
-        products = [
-            _window(images, a, b, rows, columns, stride).astype(jnp.float32) * grads
-            for a in range(len(row_taps))
-            for b in range(len(column_taps))
-        ]
-        # One reduction of many operands reads its inputs once; one each would not.
-        sums = lax.reduce(
-            products,
-            [jnp.zeros((), jnp.float32)] * len(products),
-            lambda totals, values: [t + v for t, v in zip(totals, values, strict=True)],
-            (0, 1, 2),
+    def add_tile(index: Array, total: Float[Array, "rows columns channels"]) -> Array:
+        image, *corner = jnp.unravel_index(index, grid)
+        top, left = (c * n for c, n in zip(corner, tile, strict=True))
+        inputs = lax.dynamic_slice(
+            padded, (image, top * stride, left * stride, 0), (1, *reach, channels)
         )
-        return jnp.stack(sums)
+        grads = lax.dynamic_slice(grad, (image, top, left, 0), (1, *tile, channels))
+        # Turned over and back: a total that is updated where it stands makes a loop
+        # that is not vectorized.
+        total = total[::-1]
+        for i, j in np.ndindex(tile):
+            window = _window(inputs, i * stride, j * stride, *taps, 1)[0]
+            total = total + window.astype(jnp.float32) * grads[0, i, j]
+        return total[::-1]
 
-    if group == batch:
-        taps = of_group(0)
-    else:
-        taps = lax.fori_loop(
-            0,
-            batch // group,
-            lambda first, total: total + of_group(first),
-            jnp.zeros((len(row_taps) * len(column_taps), channels), jnp.float32),
-        )
-    taps = taps.reshape(len(row_taps), len(column_taps), channels)
+    zeros = jnp.zeros((*taps, channels), jnp.float32)
+    sums = lax.fori_loop(0, math.prod(grid), add_tile, zeros)[::-1]
     outside = [(taps.start, size - taps.stop) for taps in (row_taps, column_taps)]
-    return jnp.pad(taps, (*outside, (0, 0))).astype(kernel.dtype)
+    return jnp.pad(sums, (*outside, (0, 0))).astype(kernel.dtype)
 
 
-def _group_size(batch: int, bytes_per_image: int) -> int:
-    """Largest divisor of the batch whose images fit the cache together."""
-    fitting = max(1, _CACHE_BYTES // bytes_per_image)
-    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fitting)
+def _tile(rows: int, columns: int) -> tuple[int, int]:
+    """Divisors of the output's sides: few positions, but more than one if possible."""
+
+    def divisor(size: int, most: int) -> int:
+        return max(n for n in range(1, most + 1) if size % n == 0)
+
+    height = divisor(rows, 2)
+    return height, divisor(columns, _MOST_IN_TILE // height)
