@@ -3,11 +3,14 @@
 XLA's grouped convolution is slow on a CPU, its gradients more so. There, the forward
 pass and the gradient of the input are sums of shifted products, which XLA fuses into
 one loop; the gradient of the weights is summed over tiles of a few positions, all taps
-at a time. Elsewhere the native convolution and its own gradients are used.
+at a time. All work on as many images at once as fit the cache. Elsewhere the native
+convolution and its own gradients are used.
 """
 
 import math
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+_CACHE_BYTES = 1 << 20  # half a core's second-level cache: images worked on at once
 _MOST_IN_TILE = 7  # output positions; measured: more are slower, and 7 divides 224
 _DIMS = ("NHWC", "HWIO", "NHWC")
 
@@ -99,18 +103,30 @@ def _live_taps(size: int, kernel: int, stride: int) -> range:
     return range(live[0], live[-1] + 1)
 
 
-def _pad(x: Images, kernel: int, stride: int) -> Images:
-    """Pads by what the live taps reach: window (i, j) of them starts at row i."""
+def _reach(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Padding before and after that the live taps read, never negative."""
+    out, before, _ = _same_padding(size, kernel, stride)
+    taps = _live_taps(size, kernel, stride)
+    after = (out - 1) * stride + taps.stop - before - size
+    return before - taps.start, max(0, after)
 
-    def reach(size: int) -> tuple[int, int, int]:
-        out, before, _ = _same_padding(size, kernel, stride)
-        taps = _live_taps(size, kernel, stride)
-        after = (out - 1) * stride + taps.stop - before - size
-        return before - taps.start, after, 0
 
-    zero = jnp.zeros((), x.dtype)
-    none = (0, 0, 0)
-    return lax.pad(x, zero, (none, reach(x.shape[1]), reach(x.shape[2]), none))
+def _frame(group: int, like: Images, pads: Sequence[tuple[int, int]]) -> Images:
+    """Zeros for `group` images with their padding."""
+    height, width = (n + sum(p) for n, p in zip(like.shape[1:3], pads, strict=True))
+    return jnp.zeros((group, height, width, like.shape[3]), like.dtype)
+
+
+def _fill(
+    frame: Images, images: Images, first: Array, pads: Sequence[tuple[int, int]]
+) -> Images:
+    """Puts the images from `first` on inside the padding.
+
+    Written into memory that a loop hands on. An operation that pads would be fused
+    with what computes the images, and once more with each that reads them.
+    """
+    group = lax.dynamic_slice_in_dim(images, first, frame.shape[0])
+    return lax.dynamic_update_slice(frame, group, (0, pads[0][0], pads[1][0], 0))
 
 
 def _window(padded: Images, i: int, j: int, rows: int, columns: int, stride: int):
@@ -122,119 +138,167 @@ def _window(padded: Images, i: int, j: int, rows: int, columns: int, stride: int
 
 
 def _shifted(stride: int, x: Images, kernel: Kernel) -> Images:
-    size = kernel.shape[0]
-    (rows, *_), (columns, *_) = (_same_padding(n, size, stride) for n in x.shape[1:3])
-    kernel32 = kernel.astype(jnp.float32)
-    padded = _pad(x, size, stride)
-    total = jnp.zeros((), jnp.float32)
-    for a, i in enumerate(_live_taps(x.shape[1], size, stride)):
-        for b, j in enumerate(_live_taps(x.shape[2], size, stride)):
-            window = _window(padded, a, b, rows, columns, stride)
-            total = total + window * kernel32[i, j]
-    return total.astype(x.dtype)
+    size, kernel32 = kernel.shape[0], kernel.astype(jnp.float32)
+    batch, *sides, channels = x.shape
+    rows, columns = (_same_padding(n, size, stride)[0] for n in sides)
+    row_taps, column_taps = (_live_taps(n, size, stride) for n in sides)
+    pads = [_reach(n, size, stride) for n in sides]
+    group = _group_size(batch, 4 * x[0].nbytes)
+
+    def convolve_group(index: Array, carried: tuple[Images, Images]):
+        padded, out = carried
+        padded = _fill(padded, x, index * group, pads)
+        total = jnp.zeros((), jnp.float32)
+        for a, i in enumerate(row_taps):
+            for b, j in enumerate(column_taps):
+                window = _window(padded, a, b, rows, columns, stride)
+                total = total + window * kernel32[i, j]
+        total = total.astype(x.dtype)
+        return padded, lax.dynamic_update_slice_in_dim(out, total, index * group, 0)
+
+    out = lax.empty((batch, rows, columns, channels), x.dtype)
+    carried = _frame(group, x, pads), out
+    return lax.fori_loop(0, batch // group, convolve_group, carried)[1]
 
 
 def _shifted_gradients(
     stride: int, x: Images, kernel: Kernel, grad: Images
 ) -> tuple[Images, Kernel]:
-    return (
-        _input_gradient(stride, x, kernel, grad),
-        _kernel_gradient(stride, x, kernel, grad),
+    size = kernel.shape[0]
+    batch, *sides, channels = x.shape
+    phases = [_Phases.of(n, size, stride) for n in sides]
+    taps = [_live_taps(n, size, stride) for n in sides]
+    pads = [_reach(n, size, stride) for n in sides]
+    grad_pads = [axis.padding for axis in phases]
+    group = _group_size(batch, 4 * (x[0].nbytes + grad[0].nbytes))
+
+    def add_group(index: Array, carried):
+        padded, padded_grad, grad_x, sums = carried
+        padded = _fill(padded, x, index * group, pads)
+        padded_grad = _fill(padded_grad, grad, index * group, grad_pads)
+        sums = _add_tiles(sums, padded, padded_grad, grad_pads, grad.shape, stride)
+        through = _input_gradient(padded_grad, kernel, phases)
+        through = through[:, : sides[0], : sides[1]].astype(x.dtype)
+        grad_x = lax.dynamic_update_slice_in_dim(grad_x, through, index * group, 0)
+        return padded, padded_grad, grad_x, sums
+
+    *_, grad_x, sums = lax.fori_loop(
+        0,
+        batch // group,
+        add_group,
+        (
+            _frame(group, x, pads),
+            _frame(group, grad, grad_pads),
+            lax.empty(x.shape, x.dtype),
+            jnp.zeros((*map(len, taps), channels), jnp.float32),
+        ),
     )
+    outside = [(axis.start, size - axis.stop) for axis in taps]
+    return grad_x, jnp.pad(sums[::-1], (*outside, (0, 0))).astype(kernel.dtype)
 
 
-def _input_gradient(stride: int, x: Images, kernel: Kernel, grad: Images) -> Images:
-    """Gradient of the input, one phase of the stride at a time.
+class _Phases(NamedTuple):
+    """How rows (or columns) of the input get their gradient.
 
     Input row r gets `kernel[i] * grad[a]` from every tap i and output row a with
-    a * stride + i - before = r. Rows of one residue modulo the stride share their
-    taps, so each phase is a stride-1 sum of shifted products; the phases are then
-    interleaved.
+    a * stride + i - before = r. Rows of one residue modulo the stride, a phase, share
+    their taps.
+
+    Attributes:
+      taps: of each phase: every tap with the padded output row where it starts.
+      size: rows of a phase.
+      padding: of the output rows, with which every tap finds `size` of them.
     """
-    size, kernel32 = kernel.shape[0], kernel.astype(jnp.float32)
-    height, width = x.shape[1:3]
-    rows, columns = -(-height // stride), -(-width // stride)
-    row_phases = [_phase_taps(height, size, stride, p) for p in range(stride)]
-    column_phases = [_phase_taps(width, size, stride, p) for p in range(stride)]
-    row_pads = _phase_padding(row_phases, rows, grad.shape[1])
-    column_pads = _phase_padding(column_phases, columns, grad.shape[2])
-    padded = lax.optimization_barrier(
-        jnp.pad(grad, ((0, 0), row_pads, column_pads, (0, 0)))
-    )
+
+    taps: list[list[tuple[int, int]]]
+    size: int
+    padding: tuple[int, int]
+
+    @classmethod
+    def of(cls, size: int, kernel: int, stride: int) -> "_Phases":
+        out, before, _ = _same_padding(size, kernel, stride)
+        phase_size = -(-size // stride)
+        taps = [
+            [
+                (i, (phase + before - i) // stride)
+                for i in _live_taps(size, kernel, stride)
+                if (phase + before - i) % stride == 0
+            ]
+            for phase in range(stride)
+        ]
+        firsts = [first for phase in taps for _, first in phase]
+        lead = max(0, -min(firsts))
+        padded = [[(i, first + lead) for i, first in phase] for phase in taps]
+        return cls(padded, phase_size, (lead, max(0, max(firsts) + phase_size - out)))
+
+
+def _input_gradient(
+    padded_grad: Images, kernel: Kernel, phases: Sequence[_Phases]
+) -> Images:
+    """Gradient of the input, at least: to a multiple of the stride.
+
+    Each phase is a stride-1 sum of shifted products; the phases are then interleaved.
+    """
+    by_row, by_column = phases
+    kernel32 = kernel.astype(jnp.float32)
+    shape = (len(padded_grad), by_row.size, by_column.size, kernel.shape[2])
 
     def phase(row_taps: list[tuple[int, int]], column_taps: list[tuple[int, int]]):
-        total = jnp.zeros((x.shape[0], rows, columns, x.shape[3]), jnp.float32)
-        for i, a in row_taps:
-            for j, b in column_taps:
-                top, left = row_pads[0] + a, column_pads[0] + b
-                window = padded[:, top : top + rows, left : left + columns]
+        total = jnp.zeros(shape, jnp.float32)
+        for i, top in row_taps:
+            for j, left in column_taps:
+                window = _window(padded_grad, top, left, *shape[1:3], 1)
                 total = total + window * kernel32[i, j]
         return total
 
-    if stride == 1:
-        return phase(row_phases[0], column_phases[0]).astype(x.dtype)
-    phases = [jnp.stack([phase(r, c) for c in column_phases], 3) for r in row_phases]
-    full = jnp.stack(phases, 2).reshape(
-        x.shape[0], rows * stride, columns * stride, x.shape[3]
+    rows = [jnp.stack([phase(r, c) for c in by_column.taps], 3) for r in by_row.taps]
+    stride = len(rows)
+    return jnp.stack(rows, 2).reshape(
+        len(padded_grad), by_row.size * stride, by_column.size * stride, shape[3]
     )
-    return full[:, :height, :width].astype(x.dtype)
 
 
-def _phase_taps(
-    size: int, kernel: int, stride: int, phase: int
-) -> list[tuple[int, int]]:
-    """Taps i that reach input rows of this phase, with the first output row they do."""
-    _, before, _ = _same_padding(size, kernel, stride)
-    return [
-        (i, (phase + before - i) // stride)
-        for i in _live_taps(size, kernel, stride)
-        if (phase + before - i) % stride == 0
-    ]
-
-
-def _phase_padding(
-    phases: list[list[tuple[int, int]]], wanted: int, given: int
-) -> tuple[int, int]:
-    """Padding with which every tap of every phase finds `wanted` output rows."""
-    firsts = [first for taps in phases for _, first in taps]
-    return max(0, -min(firsts)), max(0, max(firsts) + wanted - given)
-
-
-def _kernel_gradient(stride: int, x: Images, kernel: Kernel, grad: Images) -> Kernel:
-    """Gradient of the kernel: for each tap, the sum of window * grad.
+def _add_tiles(
+    sums: Float[Array, "taps taps channels"],
+    padded: Images,
+    padded_grad: Images,
+    grad_pads: Sequence[tuple[int, int]],
+    grad_shape: tuple[int, ...],
+    stride: int,
+) -> Float[Array, "taps taps channels"]:
+    """Adds the kernel's gradient: for each tap, the sum of window * grad.
 
     A loop over small tiles of the output. Each of a tile's positions adds its gradient,
     times all the taps' inputs: those stand together in memory, channels innermost.
-    """
-    size = kernel.shape[0]
-    batch, rows, columns, channels = grad.shape
-    row_taps = _live_taps(x.shape[1], size, stride)
-    column_taps = _live_taps(x.shape[2], size, stride)
-    taps = (len(row_taps), len(column_taps))
-    padded = lax.optimization_barrier(_pad(x, size, stride))
-    tile = _tile(rows, columns)
-    grid = (batch, rows // tile[0], columns // tile[1])
-    reach = [(n - 1) * stride + t for n, t in zip(tile, taps, strict=True)]
 
-    def add_tile(index: Array, total: Float[Array, "rows columns channels"]) -> Array:
+    `sums` has its rows in reverse order, here and afterwards.
+    """
+    *taps, channels = sums.shape
+    _, rows, columns, _ = grad_shape
+    tile = _tile(rows, columns)
+    grid = (len(padded), rows // tile[0], columns // tile[1])
+    reach = [(n - 1) * stride + t for n, t in zip(tile, taps, strict=True)]
+    inside = [before for before, _ in grad_pads]
+
+    def add_tile(index: Array, sums: Array) -> Array:
         image, *corner = jnp.unravel_index(index, grid)
-        top, left = (c * n for c, n in zip(corner, tile, strict=True))
+        starts = [c * n for c, n in zip(corner, tile, strict=True)]
         inputs = lax.dynamic_slice(
-            padded, (image, top * stride, left * stride, 0), (1, *reach, channels)
+            padded, (image, *(s * stride for s in starts), 0), (1, *reach, channels)
         )
-        grads = lax.dynamic_slice(grad, (image, top, left, 0), (1, *tile, channels))
-        # Turned over and back: a total that is updated where it stands makes a loop
-        # that is not vectorized.
-        total = total[::-1]
+        corner = [start + pad for start, pad in zip(starts, inside, strict=True)]
+        grads = lax.dynamic_slice(
+            padded_grad, (image, *corner, 0), (1, *tile, channels)
+        ).astype(jnp.float32)
+        # Turned over and back: sums that are updated where they stand make a loop that
+        # is not vectorized.
+        total = sums[::-1]
         for i, j in np.ndindex(tile):
             window = _window(inputs, i * stride, j * stride, *taps, 1)[0]
-            total = total + window.astype(jnp.float32) * grads[0, i, j]
+            total = total + window * grads[0, i, j]
         return total[::-1]
 
-    zeros = jnp.zeros((*taps, channels), jnp.float32)
-    sums = lax.fori_loop(0, math.prod(grid), add_tile, zeros)[::-1]
-    outside = [(taps.start, size - taps.stop) for taps in (row_taps, column_taps)]
-    return jnp.pad(sums, (*outside, (0, 0))).astype(kernel.dtype)
+    return lax.fori_loop(0, math.prod(grid), add_tile, sums)
 
 
 def _tile(rows: int, columns: int) -> tuple[int, int]:
@@ -245,3 +309,9 @@ def _tile(rows: int, columns: int) -> tuple[int, int]:
 
     height = divisor(rows, 2)
     return height, divisor(columns, _MOST_IN_TILE // height)
+
+
+def _group_size(batch: int, bytes_per_image: int) -> int:
+    """Largest divisor of the batch whose images fit the cache together."""
+    fitting = max(1, _CACHE_BYTES // bytes_per_image)
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fitting)

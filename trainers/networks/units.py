@@ -270,8 +270,21 @@ def _product_backward(
     rows, grads = (a.reshape(-1, a.shape[-1]) for a in (x, grad))
     matrix = kernel.reshape(kernel.shape[-2:])
     grad_x = lax.dot_general(grads, matrix, (((1,), (1,)), ((), ())))
-    grad_kernel = lax.dot_general(rows, grads, (((0,), (0,)), ((), ())))
+    grad_kernel = _sum_of_outer(rows, grads)
     return grad_x.reshape(x.shape), grad_kernel.reshape(kernel.shape)
+
+
+def _sum_of_outer(a: Float[Array, "rows m"], b: Float[Array, "rows n"]) -> Array:
+    """Returns a.T @ b.
+
+    The CPU's product copies its first operand, transposed: of many rows let that be the
+    narrower one. The barrier keeps XLA from turning the product back.
+    """
+    contract_rows = (((0,), (0,)), ((), ()))
+    rows, wide = a.shape
+    if rows < wide or wide <= b.shape[1]:
+        return lax.dot_general(a, b, contract_rows)
+    return lax.optimization_barrier(lax.dot_general(b, a, contract_rows)).T
 
 
 _product.defvjp(_product_forward, _product_backward)
