@@ -33,6 +33,7 @@ from nas.resources import Allotment
 from nas.session import Session
 from nas.worker import ChildTrainable, Report
 from search_space import codec
+from trainers import allocator
 from trainers.measurement import Infeasible
 
 # A child whose worker died this often is given up: it may be what kills them.
@@ -74,7 +75,9 @@ def cluster() -> Iterator[Callable[[], Mapping[str, float]]]:
             logging_level=logging.ERROR,
             log_to_driver=False,
             # A worker on this machine inherits it from the driver, one elsewhere not.
-            runtime_env={"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0"}},
+            runtime_env={
+                "env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", **allocator.environment()}
+            },
         )
     try:
         yield ray.cluster_resources

@@ -33,7 +33,7 @@ from rich.progress import track
 from nas import provenance
 from search_space import codec, spaces, zoo
 from search_space.spec import ArchSpec
-from trainers import compilation, optim
+from trainers import allocator, compilation, optim
 from trainers.child import ChildConfig
 from trainers.data import catalog
 from trainers.data.placement import feed_of
@@ -74,7 +74,9 @@ class Worker:
     """A process of one side on one core."""
 
     def __init__(self, side: str, core: int, config: ChildConfig, batches: Path):
-        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+        # Both sides with the allocator's settings that our workers get: PyTorch gains
+        # from them too.
+        environment = os.environ | allocator.environment() | {"PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "experiments.benchmarks.children_worker", side),
@@ -322,7 +324,10 @@ def _profile(options: Options) -> dict[str, Any]:
         *("--children", str(options.profiled), "--seed", str(options.seed)),
         *("--batch-size", str(options.batch_size)),
     ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    environment = os.environ | allocator.environment()
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, check=True, text=True, env=environment
+    )
     return json.loads(done.stdout)
 
 
@@ -335,11 +340,13 @@ def _memory(options: Options, config: ChildConfig, folder: Path) -> dict[str, An
     figures = take_turns(
         children, brief, folder / "unused.npz", peer="none", label="memory"
     )["ours"]
-    marks = {
-        n: max(child["rss_mb"] for child in figures[n - 4 : n])
-        for n in range(50, len(figures) + 1, 50)
+    marks = range(50, len(figures) + 1, 50)
+    return {
+        f"{measure}_after": {
+            n: max(child[measure] for child in figures[n - 4 : n]) for n in marks
+        }
+        for measure in ("rss_mb", "peak_rss_mb")
     }
-    return {"rss_mb_after": marks}
 
 
 if __name__ == "__main__":

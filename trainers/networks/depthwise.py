@@ -294,7 +294,7 @@ def _add_tiles(
         # is not vectorized.
         total = sums[::-1]
         for i, j in np.ndindex(tile):
-            window = _window(inputs, i * stride, j * stride, *taps, 1)[0]
+            window = _window(inputs, i * stride, j * stride, taps[0], taps[1], 1)[0]
             total = total + window * grads[0, i, j]
         return total[::-1]
 
