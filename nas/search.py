@@ -57,7 +57,7 @@ _EXAMPLES = """examples:
 class RunOptions:
     """How long to search, and where to keep it."""
 
-    children: Annotated[int, tyro.conf.arg(metavar="N")] = 64
+    children: Annotated[int, tyro.conf.arg(metavar="N")] = 200
     """Architectures to evaluate, those that turn out infeasible included."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """A new or empty folder for the run; by default one under runs/."""

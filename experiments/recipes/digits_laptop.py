@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.recipes import launch
 
-FLAGS = ("--target-flops", "400M", "--children", "64")
+FLAGS = ("--target-flops", "400M", "--children", "200")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
