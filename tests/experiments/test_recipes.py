@@ -20,7 +20,7 @@ from search_space import codec, spaces
 @pytest.mark.parametrize(
     ("flags", "dataset", "children", "images"),
     [
-        (digits_laptop.FLAGS, "digits", 64, None),
+        (digits_laptop.FLAGS, "digits", 200, None),
         ((*cifar10_gpu.FLAGS, *cifar10_gpu.WORKERS), "cifar10", 500, 10 * 45_000),
         (imagenet_cluster.FLAGS, "imagenet2012", 8000, 5 * 1_231_167),
     ],
