@@ -312,6 +312,11 @@ def _tile(rows: int, columns: int) -> tuple[int, int]:
 
 
 def _group_size(batch: int, bytes_per_image: int) -> int:
-    """Largest divisor of the batch whose images fit the cache together."""
+    """Largest divisor of the batch whose images fit the cache together.
+
+    All of a batch whose size is left open (`jax.export`).
+    """
+    if not isinstance(batch, int):
+        return batch
     fitting = max(1, _CACHE_BYTES // bytes_per_image)
     return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fitting)
