@@ -68,6 +68,16 @@ def _earlier_starts(path: Path) -> list[Any]:
     return record["starts"]
 
 
+def of_result() -> dict[str, Any]:
+    """Returns where this process's results come from."""
+    return {
+        "command": command_line(),
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
 def hardware() -> dict[str, Any]:
     """Returns what the machine is."""
     return {

@@ -31,6 +31,7 @@ import tyro
 from rich.progress import track
 
 from nas import provenance
+from nas.run_folder import write_whole
 from search_space import codec, spaces, zoo
 from search_space.spec import ArchSpec
 from trainers import allocator, compilation, optim
@@ -246,19 +247,16 @@ def summary(figures: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 def main(options: Options) -> None:
     """Runs all measurements and saves after each."""
     config = ChildConfig(steps=options.steps, batch_size=options.batch_size)
-    record: dict[str, Any] = {
-        "command": provenance.command_line(),
-        "git_commit": provenance.git_commit(),
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(),
+    record: dict[str, Any] = provenance.of_result() | {
         "options": dataclasses.asdict(options) | {"output": str(options.output)},
         "ratio": {},
     }
 
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+
     def save(name: str, figures: dict[str, Any]) -> None:
         record[name] = figures
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(record, indent=1) + "\n")
+        write_whole(options.output, json.dumps(record, indent=1) + "\n")
         shown = {k: v for k, v in figures.items() if k not in ("losses", "each")}
         print(f"{name}: {json.dumps(shown, default=str)}", flush=True)
 

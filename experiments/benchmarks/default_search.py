@@ -120,13 +120,8 @@ def _waits(children: tuple[journal.Trained, ...]) -> list[float]:
 
 def main(options: Options) -> None:
     """Runs all searches and saves after each."""
-    record: dict[str, Any] = {
-        "command": provenance.command_line(),
-        "git_commit": provenance.git_commit(),
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(),
-        "searches": [],
-    }
+    record: dict[str, Any] = provenance.of_result() | {"searches": []}
+    options.output.parent.mkdir(parents=True, exist_ok=True)  # before hours of work
     with tempfile.TemporaryDirectory() as caches:
         for controller in options.controllers:
             for seed in range(options.seeds):

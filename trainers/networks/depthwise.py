@@ -85,16 +85,16 @@ def _native_gradients(
     return vjp(grad)
 
 
-def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int, int]:
-    """Returns output size, padding before and padding after, as SAME has them."""
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Returns output size and padding before, as SAME has them."""
     out = -(-size // stride)
     total = max((out - 1) * stride + kernel - size, 0)
-    return out, total // 2, total - total // 2
+    return out, total // 2
 
 
 def _live_taps(size: int, kernel: int, stride: int) -> range:
     """Taps that touch the image at all; on small maps the outer ones see padding."""
-    out, before, _ = _same_padding(size, kernel, stride)
+    out, before = _same_padding(size, kernel, stride)
     live = [
         tap
         for tap in range(kernel)
@@ -105,7 +105,7 @@ def _live_taps(size: int, kernel: int, stride: int) -> range:
 
 def _reach(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Padding before and after that the live taps read, never negative."""
-    out, before, _ = _same_padding(size, kernel, stride)
+    out, before = _same_padding(size, kernel, stride)
     taps = _live_taps(size, kernel, stride)
     after = (out - 1) * stride + taps.stop - before - size
     return before - taps.start, max(0, after)
@@ -216,7 +216,7 @@ class _Phases(NamedTuple):
 
     @classmethod
     def of(cls, size: int, kernel: int, stride: int) -> "_Phases":
-        out, before, _ = _same_padding(size, kernel, stride)
+        out, before = _same_padding(size, kernel, stride)
         phase_size = -(-size // stride)
         taps = [
             [
@@ -278,17 +278,18 @@ def _add_tiles(
     tile = _tile(rows, columns)
     grid = (len(padded), rows // tile[0], columns // tile[1])
     reach = [(n - 1) * stride + t for n, t in zip(tile, taps, strict=True)]
-    inside = [before for before, _ in grad_pads]
+    (rows_before, _), (columns_before, _) = grad_pads
 
     def add_tile(index: Array, sums: Array) -> Array:
         image, *corner = jnp.unravel_index(index, grid)
-        starts = [c * n for c, n in zip(corner, tile, strict=True)]
+        top, left = (c * n for c, n in zip(corner, tile, strict=True))
         inputs = lax.dynamic_slice(
-            padded, (image, *(s * stride for s in starts), 0), (1, *reach, channels)
+            padded, (image, top * stride, left * stride, 0), (1, *reach, channels)
         )
-        corner = [start + pad for start, pad in zip(starts, inside, strict=True)]
         grads = lax.dynamic_slice(
-            padded_grad, (image, *corner, 0), (1, *tile, channels)
+            padded_grad,
+            (image, top + rows_before, left + columns_before, 0),
+            (1, *tile, channels),
         ).astype(jnp.float32)
         # Turned over and back: sums that are updated where they stand make a loop that
         # is not vectorized.
