@@ -67,7 +67,7 @@ from nas.lineup import Lineup, Result, spread
 from nas.quantity import format_flops
 from nas.resources import WorkerOptions
 from nas.run_folder import RunFolder
-from search_space import compound, cost
+from search_space import compound, cost, files
 from search_space.scaling import Rounding, round_resolution, scale
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
 from trainers.child import ChildConfig
@@ -332,10 +332,10 @@ def _conclude(
         "starts": config["starts"],  # commands, commits, versions, hardware
     }
     text = json.dumps(document, indent=2) + "\n"
-    run_folder.write_whole(folder.path / "scaling.json", text)
+    files.write_whole(folder.path / "scaling.json", text)
     if result is not None:
         result.parent.mkdir(parents=True, exist_ok=True)
-        run_folder.write_whole(result, text)
+        files.write_whole(result, text)
     options = definition.read(contents.header.definition, Comparison)
     body = [
         "<h1>Ways of scaling, at equal multiply-adds</h1>",
@@ -346,7 +346,7 @@ def _conclude(
         page.table(_COLUMNS, map(_cells, rows)),
     ]
     whole = page.document("Ways of scaling", body, figures=True)
-    run_folder.write_whole(folder.path / "scaling.html", whole)
+    files.write_whole(folder.path / "scaling.html", whole)
     for row in rows:
         line(console, row["network"], " ".join(_cells(row)[1:]))
     line(console, "Written", f"scaling.json, scaling.html in {folder.path}")

@@ -25,8 +25,8 @@ from typing import Annotated, Any
 import tyro
 
 from nas import models, provenance, train, training
-from nas.run_folder import write_whole
 from search_space import codec, cost
+from search_space.files import write_whole
 from trainers import latency
 
 ZOO = ("mobilenet-v2", "efficientnet-b0")

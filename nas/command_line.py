@@ -1,18 +1,26 @@
 """Command lines made from dataclasses, and complaints about them in one line."""
 
 import contextlib
+import functools
 import io
 import itertools
 import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
 
+from nas import terminal
+
 _T = TypeVar("_T")
+_Main = Callable[[Sequence[str] | None], int]
 
 _LONGEST_COMPLAINT = 2_000
+
+NOBODY_READS = 128 + signal.SIGPIPE
+"""The exit status when the reader of standard output has gone, as shells count."""
 
 
 class UsageError(Exception):
@@ -20,6 +28,48 @@ class UsageError(Exception):
 
     Not a ValueError, which the command line's parser would print in a box.
     """
+
+
+def command(program: str) -> Callable[[_Main], Callable[..., int]]:
+    """Makes a command line's `main` end in good order, whatever its streams are.
+
+    Standard output may be closed, full, or without a reader (`| head -1`), which ends
+    the command with `NOBODY_READS`; Ctrl-C ends it with 130, and an allocation that
+    fails with a line and 1.
+    """
+
+    def decorate(main: _Main) -> Callable[..., int]:
+        @functools.wraps(main)
+        def orderly(arguments: Sequence[str] | None = None) -> int:
+            terminal.open_closed_streams()
+            try:
+                return _flushed(main, arguments)
+            except BrokenPipeError:
+                terminal.discard_output()
+                return NOBODY_READS
+            except KeyboardInterrupt:
+                return 128 + signal.SIGINT
+            except OSError as error:  # what is left is standard output's
+                terminal.discard_output()
+                return complain(program, error, 1)
+            except MemoryError as error:
+                what = str(error) or "an allocation failed"
+                return complain(program, MemoryError(f"out of memory: {what}"), 1)
+
+        return orderly
+
+    return decorate
+
+
+def _flushed(main: _Main, arguments: Sequence[str] | None) -> int:
+    """Runs `main`, and flushes what it printed while that can still be told of."""
+    try:
+        status = main(arguments)
+    except SystemExit:  # --help, and what is no flag
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return status
 
 
 def parse(
@@ -30,6 +80,8 @@ def parse(
     description: str,
 ) -> _T:
     """Parses a command line over `defaults`, whose class says what flags there are.
+
+    A default that is `tyro.MISSING` has to be given.
 
     Raises:
       UsageError: if a dataclass or a constructor refuses a value.
@@ -49,18 +101,22 @@ def parse(
     except SystemExit:
         if message := _value_error(errors.getvalue()):
             raise UsageError(message) from None
-        sys.stderr.write(errors.getvalue())  # an unknown flag, with suggestions
+        # An unknown flag, with suggestions.
+        for line in errors.getvalue().splitlines():
+            sys.stderr.write(terminal.printable(line) + "\n")
         raise
 
 
 def complain(program: str, error: BaseException, status: int) -> int:
     """Prints `error` on one line of standard error; returns `status`.
 
-    What it quotes may come from anybody's file, and must not command the terminal.
+    Raises:
+      BrokenPipeError: if that is the error: it is for `command`.
     """
-    line = " ".join(str(error).split())
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-    sys.stderr.write(f"{program}: {shown[:_LONGEST_COMPLAINT]}\n")
+    if isinstance(error, BrokenPipeError):
+        raise error
+    shown = terminal.one_line(str(error))[:_LONGEST_COMPLAINT]
+    sys.stderr.write(f"{program}: {shown}\n")
     return status
 
 

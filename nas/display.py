@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nas import journal
+from nas import journal, terminal
 from nas.progress import Progress
 from nas.quantity import format_flops
 from nas.session import Job
@@ -60,7 +60,8 @@ class PlainDisplay:
         if not always and now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
-        self._console.print(_line(child, progress), markup=False, highlight=False)
+        shown = terminal.printable(_line(child, progress))
+        self._console.print(shown, markup=False, highlight=False)
 
 
 class LiveDisplay:
@@ -108,8 +109,8 @@ class LiveDisplay:
             f"{progress.num_infeasible} infeasible"
         )
         table.add_row("children", counts)
-        table.add_row("best", escape(describe(progress.best)))
-        table.add_row("last", escape(describe(progress.last)))
+        table.add_row("best", escape(terminal.printable(describe(progress.best))))
+        table.add_row("last", escape(terminal.printable(describe(progress.last))))
         table.add_row("pace", _pace(progress))
         bar = ProgressBar(total=progress.num_children, completed=progress.num_done)
         return Group(bar, Text(), table)  # a bar does not end its line

@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from controller.interface import Controller, HasPolicy
-from nas import in_process, journal, resources
-from nas.command_line import complain
+from nas import in_process, journal, resources, terminal
+from nas.command_line import NOBODY_READS, complain
 from nas.display import display
 from nas.evaluators import EvaluationError, Evaluator, PredictChildren
 from nas.interrupts import Interrupted, Interrupts
@@ -88,6 +88,9 @@ def carry_out(
     except Interrupted as interrupt:
         console.print("Interrupted: writing what was found; once more to quit at once.")
         status = interrupt.exit_status
+    except BrokenPipeError:
+        terminal.discard_output()
+        status = NOBODY_READS
     except (EvaluationError, ReplayError, ResourceError, OSError) as error:
         status = complain(resume, error, 1)
     try:
@@ -103,7 +106,8 @@ def carry_out(
 
 def line(console: Console, name: str, text: str) -> None:
     """Prints a name and what it is, in columns."""
-    console.print(f"{name:<11} {text}", markup=False, highlight=False)
+    shown = terminal.printable(f"{name:<11} {text}")
+    console.print(shown, markup=False, highlight=False)
 
 
 def _conduct(

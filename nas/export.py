@@ -12,6 +12,7 @@ train on, and beside them the forward pass without weights, as StableHLO.
 
 import dataclasses
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,10 +25,13 @@ import tyro
 from flax import nnx
 from jaxtyping import Array, Float
 
-from nas import models
+from nas import command_line, models, terminal
+from search_space import files
 from trainers import folding, saved
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+
+_LONGEST_NAME = 60  # characters, of four bytes at most: file systems take 255 bytes
 
 _READ_PICTURE = '''"""Classifies a picture: python run.py picture.jpg. Needs {needs}."""
 import json, pathlib, sys
@@ -86,9 +90,22 @@ def write(folder: Path, model: saved.Model, file_format: str) -> None:
             f"the output folder must be new or empty, and {folder} holds"
             f" {entry.name!r}; name another with --output"
         )
-    saved.save_description(folder, model)
-    chosen.write(folder, model)
-    (folder / "run.py").write_text(script)
+    place = folder.resolve()  # whoever names a link means where it points
+    saved.save_description(place, model)
+    chosen.write(place, model)
+    files.write_whole(place / "run.py", script)
+
+
+def default_output(name: str, file_format: str) -> str:
+    """Returns the folder for a network of that name, in the current one.
+
+    A name may come from anybody's file, and does not choose the place.
+
+    >>> default_output("efficientnet-b0", "onnx"), default_output("../../x", "onnx")
+    ('efficientnet-b0-onnx', 'x-onnx')
+    """
+    plain = re.sub(r"[^\w.-]+", "_", name).lstrip("._-")[:_LONGEST_NAME]
+    return f"{plain or 'network'}-{file_format}"
 
 
 def _mode(channels: int) -> str:
@@ -123,7 +140,8 @@ def _write_stablehlo(folder: Path, model: saved.Model) -> None:
         return forward(arrays, model.card.standardise(pixels))
 
     exported = jax.export.export(jax.jit(logits), platforms=PLATFORMS)
-    (folder / "network.stablehlo").write_bytes(exported(_pixels(model)).serialize())
+    blob = exported(_pixels(model)).serialize()
+    files.write_whole(folder / "network.stablehlo", bytes(blob))
 
 
 def _write_safetensors(folder: Path, model: saved.Model) -> None:
@@ -144,14 +162,14 @@ def _write_safetensors(folder: Path, model: saved.Model) -> None:
     )
     exported = jax.export.export(jax.jit(logits), platforms=PLATFORMS)
     blob = exported(shapes, _pixels(model)).serialize()
-    (folder / "forward.stablehlo").write_bytes(blob)
+    files.write_whole(folder / "forward.stablehlo", bytes(blob))
 
 
 def _write_onnx(folder: Path, model: saved.Model) -> None:
     from trainers import onnx_graph  # an extra's package
 
     blob = onnx_graph.graph(model).SerializeToString()
-    (folder / "network.onnx").write_bytes(blob)
+    files.write_whole(folder / "network.onnx", blob)
 
 
 def _pixels(model: saved.Model) -> jax.ShapeDtypeStruct:
@@ -210,19 +228,25 @@ class Arguments:
     """Of fresh weights, where there are no trained ones."""
 
 
+@command_line.command("nas.export")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parsed = tyro.cli(Arguments, args=arguments, prog="python -m nas.export")
     jax.config.update("jax_platforms", "cpu")  # nothing is run, only written down
     try:
+        parsed = command_line.parse(
+            arguments,
+            Arguments(model=tyro.MISSING),
+            program="nas.export",
+            description=__doc__ or "",
+        )
         _format(parsed.format)
         model = models.model(parsed.model, seed=parsed.seed)
-        folder = parsed.output or Path(f"{model.spec.name}-{parsed.format}")
+        folder = parsed.output or Path(default_output(model.spec.name, parsed.format))
         write(folder, model, parsed.format)
-    except (ValueError, OSError) as error:
+    except (command_line.UsageError, ValueError, OSError) as error:
         return models.complain("nas.export", error)
-    sys.stdout.write(f"Weights  {model.card.weights}\n")
-    sys.stdout.write(f"Written  {folder}; python {folder / 'run.py'} picture.jpg\n")
+    terminal.say(f"Weights  {model.card.weights}")
+    terminal.say(f"Written  {folder}; python {folder / 'run.py'} picture.jpg")
     return 0
 
 

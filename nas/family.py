@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas import provenance, run_folder
+from nas import provenance
 from nas.lineup import spread
 from nas.quantity import format_bytes, format_flops
 from nas.run_folder import RunFolder
@@ -20,7 +20,7 @@ from nas.scaling_definition import (
     FamilyDefinition,
     members_asked,
 )
-from search_space import codec, compound, cost, memory
+from search_space import codec, compound, cost, files, memory
 from search_space.compound import Coefficients
 from search_space.scaling import EFFICIENTNET, EFFICIENTNET_LITE, apply_preset
 from search_space.spec import ArchSpec
@@ -161,7 +161,7 @@ def write(folder: RunFolder, family: Family) -> None:
     for member, row in zip(family.members, rows, strict=True):
         found = {"family": family.found, **row, "versions": provenance.versions()}
         text = codec.dumps(member.spec, found=found)
-        run_folder.write_whole(folder.path / row["file"], text)
+        files.write_whole(folder.path / row["file"], text)
     options = family.definition.family
     document = {
         "version": 1,
@@ -177,7 +177,7 @@ def write(folder: RunFolder, family: Family) -> None:
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
     }
-    run_folder.write_whole(folder.family, json.dumps(document, indent=2) + "\n")
+    files.write_whole(folder.family, json.dumps(document, indent=2) + "\n")
 
 
 def _row(family: Family, member: Member) -> dict[str, Any]:

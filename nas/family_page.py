@@ -4,13 +4,13 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from nas import drawing, family, journal, page, run_folder
+from nas import drawing, family, journal, page
 from nas.family import Family, Member, memory_of
 from nas.grid import Grid
 from nas.lineup import Result, spread
 from nas.quantity import format_bytes, format_flops
 from nas.run_folder import RunFolder
-from search_space import cost
+from search_space import cost, files
 from search_space.compound import Coefficients
 
 _COLUMNS = (
@@ -74,7 +74,7 @@ def write_grid(
     found = searched.family(contents)
     if found is not None:
         text = render(found, searched.points, searched.results(contents))
-        run_folder.write_whole(folder.family_page, text)
+        files.write_whole(folder.family_page, text)
         family.write(folder, found)
     return found
 

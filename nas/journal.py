@@ -38,6 +38,9 @@ MAX_BYTES = 2**29
 _MAX_COUNT = 2**53
 _MAX_SECONDS = 1e11  # since the epoch: the year 5138
 
+MAX_IN_FLIGHT = 10_000
+"""Children under way at once, at most: a resumed search proposes them all again."""
+
 _T = TypeVar("_T")
 _Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
 _Seconds = Annotated[float, Field(ge=0.0, le=_MAX_SECONDS, allow_inf_nan=False)]
@@ -232,16 +235,13 @@ class Writer:
         """Continues the journal at `path`, whose `contents` were just read.
 
         Raises:
-          OSError: if it cannot be opened for writing, or is a symbolic link.
+          OSError: if it cannot be opened for writing, or is a link.
         """
         self._path = path
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
-        # A link in a run folder from elsewhere could point at any file of the user's.
-        descriptor = os.open(path, flags | os.O_NOFOLLOW)
-        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._file = files.open_in_place(path, create=False)
         if self._file.seek(0, os.SEEK_END) != contents.num_bytes:
             self._file.truncate(contents.num_bytes)
-            os.fsync(descriptor)
+            os.fsync(self._file.fileno())
 
     def append(self, child: Child) -> None:
         """Writes one line; it is on the disk when this returns.
@@ -303,7 +303,9 @@ def _check_order(child: Child, before: list[Child], seen: set[int], place: str) 
     if child.index in seen:
         raise JournalError(f"{place}: child {child.index} is there twice")
     least = max(child.index + 1, before[-1].asked if before else 0)
-    if child.asked < least:
+    most = len(before) + MAX_IN_FLIGHT
+    if not least <= child.asked <= most:
         raise JournalError(
-            f"{place}: asked must be at least {least}, got {child.asked}"
+            f"{place}: asked must be from {least} to {most}, got {child.asked}; restore"
+            " the file from a copy, or cut it before this line to lose what follows"
         )

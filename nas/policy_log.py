@@ -4,6 +4,7 @@ For people to look at. The journal alone is the state of a search: a kill may co
 this log a line, and nothing more.
 """
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from nas.session import Job
 from search_space import files
 
 # An update's line is about 1 KB.
+_MAX_LINE_BYTES = 2**20
 _MAX_BYTES = 2**27
 
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -48,17 +50,19 @@ class PolicyLog:
         """Adds to the file at `path`; `progress` hears of a child before this.
 
         Raises:
-          OSError: if it cannot be opened for writing, or is a symbolic link.
-          ValueError: if it is no file that a search wrote.
+          OSError: if it cannot be opened for writing, or is a link.
         """
         self._progress = progress
         self._proposals = proposals
         self._num_updates = proposals.num_updates
-        # As with the journal, a link could point at any file of the user's.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.fdopen(os.open(path, flags, 0o666), "wb", buffering=0)
-        whole = files.read_bounded(path, _MAX_BYTES).rfind(b"\n") + 1
-        self._file.truncate(whole)  # a killed search may leave a torn line
+        self._file = files.open_in_place(path)
+        size = self._file.seek(0, os.SEEK_END)
+        start = self._file.seek(max(0, size - _MAX_LINE_BYTES))
+        torn = len(self._file.read(_MAX_LINE_BYTES).rpartition(b"\n")[2])
+        if start > 0 and torn == _MAX_LINE_BYTES:  # no line of ours: left to `read`
+            self._file.write(b"\n")
+        else:
+            self._file.truncate(size - torn)  # a killed search may leave a torn line
 
     def started(self, job: Job) -> None:
         """Nothing to log."""
@@ -100,27 +104,44 @@ def _entry(num_done: int, beliefs: Beliefs, num_choices: tuple[int, ...]) -> Ent
     )
 
 
-def read(path: Path, num_choices: tuple[int, ...]) -> tuple[Entry, ...]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contents:
+    """The entries in a policy's log, and what of it could not be read, in one line."""
+
+    entries: tuple[Entry, ...] = ()
+    damage: str | None = None
+
+
+def read(path: Path, num_choices: tuple[int, ...]) -> Contents:
     """Returns the entries in a file; none if there is no file.
 
-    Raises:
-      ValueError: if it is damaged anywhere but in its last line, or of another space.
-        One line.
-      OSError: if it cannot be read.
+    A line that is damaged or of another space is left out: all that matters of a search
+    is in its journal, and neither its end nor its report must fail for this.
     """
     try:
         data = files.read_bounded(path, _MAX_BYTES)
     except FileNotFoundError:
-        return ()
-    remedy = "remove the file: the journal has all that matters"
-    entries = []
+        return Contents()
+    except (ValueError, OSError) as error:
+        return Contents(damage=str(error))
+    entries, damaged = [], []
     for number, line in enumerate(data.split(b"\n")[:-1], 1):
-        place = f"{path}, line {number}"
         try:
             entry = _ENTRY.validate_json(line)
         except ValidationError:
-            raise ValueError(f"{place} must be what a search wrote; {remedy}") from None
-        if tuple(map(len, entry.probabilities)) != num_choices:
-            raise ValueError(f"{place} must be of the space searched; {remedy}")
-        entries.append(entry)
-    return tuple(entries)
+            damaged.append(number)
+            continue
+        if tuple(map(len, entry.probabilities)) == num_choices:
+            entries.append(entry)
+        else:
+            damaged.append(number)
+    if not damaged:
+        return Contents(entries=tuple(entries))
+    others = f" and {len(damaged) - 1} others" if len(damaged) > 1 else ""
+    return Contents(
+        entries=tuple(entries),
+        damage=(
+            f"{path}, line {damaged[0]}{others} must be what this search wrote; remove"
+            " the file: the journal has all that matters"
+        ),
+    )

@@ -24,7 +24,7 @@ import tyro
 from flax import nnx
 from jaxtyping import Float, UInt8
 
-from nas import models
+from nas import command_line, models
 from trainers import folding, saved
 from trainers.data import pixels
 
@@ -146,6 +146,7 @@ class Arguments:
     """The PNG to write."""
 
 
+@command_line.command("nas.predict")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parsed = tyro.cli(Arguments, args=arguments, prog="python -m nas.predict")

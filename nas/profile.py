@@ -25,11 +25,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from nas import latency_table, models, resources
+from nas import command_line, latency_table, models, resources, terminal
 from nas.quantity import format_flops
-from nas.run_folder import write_whole
 from search_space import cost, spaces
 from search_space.cost import Cost, LayerCost
+from search_space.files import write_whole
 from search_space.space import parse_restrictions
 from search_space.spec import ArchSpec, explain
 from trainers import latency
@@ -90,24 +90,25 @@ class Arguments:
     table: TableOptions = TableOptions()
 
 
+@command_line.command("nas.profile")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parsed = tyro.cli(
-        Arguments,
-        args=arguments,
-        prog="python -m nas.profile",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    console = Console(soft_wrap=True)
+    console = terminal.screen()
     if not console.is_terminal:
         console.width = _WIDTH
     try:
+        parsed = command_line.parse(
+            arguments,
+            Arguments(),
+            program="nas.profile",
+            description=__doc__ or "",
+        )
         _check(parsed)
         if parsed.table.build_table is not None:
-            _build_table(parsed, console)
+            _build_table(parsed)
         else:
             _show(parsed, console)
-    except (ValueError, OSError) as error:
+    except (command_line.UsageError, ValueError, OSError) as error:
         return models.complain("nas.profile", error)
     return 0
 
@@ -145,14 +146,13 @@ def _show(parsed: Arguments, console: Console) -> None:
         return
     console.print(_layer_table(counted))
     console.print(_stage_table(counted))
-    console.print(
+    terminal.say(
         f"{spec.name} at {spec.resolution} pixels: {counted.num_macs:,} multiply-adds, "
         f"{counted.num_params:,} parameters, "
-        f"{counted.peak_activation_bytes / _MIB:.1f} MiB of maps at the peak",
-        highlight=False,
+        f"{counted.peak_activation_bytes / _MIB:.1f} MiB of maps at the peak"
     )
     for name, found in measured.items():
-        console.print(f"{name:<12} {_describe(found)}", highlight=False)
+        terminal.say(f"{name:<12} {_describe(found)}")
 
 
 def _at_resolution(spec: ArchSpec, resolution: int | None) -> ArchSpec:
@@ -306,17 +306,14 @@ def _document(spec: ArchSpec, counted: Cost) -> dict[str, Any]:
     }
 
 
-def _build_table(parsed: Arguments, console: Console) -> None:
+def _build_table(parsed: Arguments) -> None:
     options = parsed.table
     assert options.build_table is not None  # the caller saw to it
     space = spaces.load(options.build_table)
     space = space.restrict(parse_restrictions(options.restrict))
     _pin(parsed.latency.cores)
     _check_clock(parsed.latency.clock)
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False)
-
+    say = _say_at_once
     table = latency_table.build(
         space,
         resolution=parsed.resolution or space.base.resolution,
@@ -338,6 +335,12 @@ def _build_table(parsed: Arguments, console: Console) -> None:
         f"Prediction   of {check.num_networks} measured networks: Kendall tau"
         f" {check.kendall_tau:.3f}, mean error {check.mean_error:.1%} of the latency"
     )
+
+
+def _say_at_once(text: str) -> None:
+    """Prints a line that is of interest now, also where a file takes it."""
+    terminal.say(text)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 
-from nas import run_folder
 from nas.run_folder import RunFolder
 from search_space import files
 
@@ -52,7 +51,7 @@ def write_config(
         }
     )
     text = json.dumps({"version": 1, "starts": starts}, indent=2)
-    run_folder.write_whole(folder.config, text + "\n")
+    files.write_whole(folder.config, text + "\n")
 
 
 def _earlier_starts(path: Path) -> list[Any]:

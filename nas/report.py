@@ -20,6 +20,7 @@ from typing import Annotated
 import tyro
 
 from nas import (
+    command_line,
     comparison_page,
     definition,
     family_page,
@@ -31,11 +32,12 @@ from nas import (
     run_folder,
     search_page,
     serve,
+    terminal,
 )
-from nas.command_line import complain
 from nas.page import View
 from nas.run_folder import RunFolder
 from nas.scaling_definition import FamilyDefinition
+from search_space import files
 from search_space.space import SearchSpace
 
 _PROGRAM = "nas.report"
@@ -47,7 +49,7 @@ class Arguments:
 
     runs: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")
-    ]
+    ] = ()
     """The run's folder, or several to compare."""
     serve: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show a page in the browser that follows the search, instead of writing files.
@@ -121,15 +123,16 @@ class Search:
         return self._page.view(self._contents, policy, live=True)
 
 
+@command_line.command(_PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status.
 
     2: the runs cannot be shown, as one line says. 1: files cannot be written.
     """
-    parsed = tyro.cli(
-        Arguments, args=arguments, prog=f"python -m {_PROGRAM}", description=__doc__
-    )
     try:
+        parsed = command_line.parse(
+            arguments, Arguments(), program=_PROGRAM, description=__doc__ or ""
+        )
         if not parsed.runs:
             raise ValueError("name a run's folder, such as runs/20250101-120000")
         folders = _named(parsed.runs)
@@ -138,8 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _compare(parsed, journals)
         (folder,) = folders.values()
         return _show(parsed, folder, journals)
-    except (ValueError, OSError) as error:
-        return complain(_PROGRAM, error, 2)
+    except (command_line.UsageError, ValueError, OSError) as error:
+        return command_line.complain(_PROGRAM, error, 2)
 
 
 def _named(paths: Sequence[Path]) -> dict[str, RunFolder]:
@@ -159,8 +162,8 @@ def _compare(parsed: Arguments, journals: Journals) -> int:
     source.view()  # complains before anything is served
     if parsed.serve:
         return _serve(source, parsed.port)
-    run_folder.write_whole(parsed.output, page.interactive(source.view()))
-    sys.stdout.write(f"{parsed.output}\n")
+    files.write_whole(parsed.output, page.interactive(source.view()))
+    terminal.say(f"{parsed.output}")
     return 0
 
 
@@ -184,7 +187,7 @@ def _show(parsed: Arguments, folder: RunFolder, journals: Journals) -> int:
         return _serve(Search(folder, journals, space), parsed.port)
     results.write(folder, contents, space)
     search_page.write(folder, contents, run, space)
-    sys.stdout.write(f"{folder.report}\n")
+    terminal.say(f"{folder.report}")
     return 0
 
 
@@ -205,7 +208,7 @@ def _write_family(folder: RunFolder, contents: journal.Contents) -> int:
             f"{folder.path} has no measured point to make a family of; go on with "
             f"python -m nas.scale --resume {folder.path}"
         )
-    sys.stdout.write(f"{folder.family_page}\n")
+    terminal.say(f"{folder.family_page}")
     return 0
 
 

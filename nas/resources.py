@@ -16,6 +16,7 @@ from typing import Annotated, TextIO
 import tyro
 
 from nas.command_line import UsageError
+from nas.journal import MAX_IN_FLIGHT
 from nas.quantity import format_duration, parse_duration
 
 TPU_CHIPS = (1, 2, 4, 8)  # what Ray can hand out of one TPU host
@@ -123,8 +124,10 @@ def check(options: WorkerOptions) -> None:
     Raises:
       ResourceError: for such amounts.
     """
-    if options.workers is not None and options.workers < 1:
-        raise ResourceError(f"--workers must be at least 1, got {options.workers}")
+    if options.workers is not None and not 1 <= options.workers <= MAX_IN_FLIGHT:
+        raise ResourceError(
+            f"--workers must be from 1 to {MAX_IN_FLIGHT:,}, got {options.workers}"
+        )
     if options.cpus_per_child < 1:
         raise ResourceError(
             f"--cpus-per-child must be at least 1, got {options.cpus_per_child}"

@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nas import journal, run_folder
+from nas import journal
 from nas.reward import pareto_front
 from nas.run_folder import RunFolder
-from search_space import codec
+from search_space import codec, files
 from search_space.space import SearchSpace
 
 
@@ -46,13 +46,13 @@ def write(folder: RunFolder, contents: journal.Contents, space: SearchSpace) -> 
     winner = best(contents.trained)
     if winner is None:
         return
-    run_folder.write_whole(folder.best, _document(winner, contents.header, space))
+    files.write_whole(folder.best, _document(winner, contents.header, space))
     documents = [
         json.loads(_document(child, contents.header, space))
         for child in front(contents.trained)
     ]
     pareto = {"version": 1, "networks": documents}
-    run_folder.write_whole(folder.pareto, json.dumps(pareto, indent=2) + "\n")
+    files.write_whole(folder.pareto, json.dumps(pareto, indent=2) + "\n")
 
 
 def _document(

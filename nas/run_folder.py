@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from search_space import files
+
 _LOCK = ".lock"
 
 
@@ -75,15 +77,15 @@ class RunFolder:
 
         Raises:
           RunFolderError: if another search holds it, it cannot be written, or it
-            holds a symbolic link.
+            holds anything but files and folders, at any depth.
         """
-        _refuse_links(*self.path.glob("*"))
+        check_contents(self.path)
         try:
-            file = (self.path / _LOCK).open("a+")
+            file = files.open_in_place(self.path / _LOCK)
         except OSError as error:
             raise RunFolderError(
-                f"a run folder must be writable, got {self.path}: {error.strerror}; "
-                "choose another with --output"
+                f"a run folder must be writable, got {self.path}:"
+                f" {error.strerror or error}; choose another with --output"
             ) from None
         with file:
             try:
@@ -92,12 +94,11 @@ class RunFolder:
                 file.seek(0)
                 raise RunFolderError(
                     f"a run folder serves one search at a time, and {self.path} is in "
-                    f"use by process {file.read(20).strip() or 'unknown'}; wait for "
+                    f"use by process {_holder(file.read(20))}; wait for "
                     "it, stop it, or choose another folder"
                 ) from None
             file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
+            file.write(f"{os.getpid()}\n".encode())
             yield
 
 
@@ -151,36 +152,39 @@ def open_existing(path: Path) -> RunFolder:
     return folder
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replaces `path` by a file holding `text`: readers see the old one or the new.
+def check_contents(path: Path) -> None:
+    """Refuses a folder with anything but files and folders in it, at any depth.
+
+    A run reads and writes in its folder, and so do libraries on its behalf. In a folder
+    from elsewhere a link could point at any file or folder of the user's, and a pipe
+    could hold the reading up for ever.
 
     Raises:
-      OSError: if it cannot be written; the old file stays.
+      RunFolderError: if there is a link, a pipe, a device or a socket.
+      OSError: if a folder cannot be read.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.unlink(missing_ok=True)
-        with draft.open("x", encoding="utf-8") as file:  # never through a link
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    for entry in files.strange(path):
+        _refuse_links(entry)
+        raise RunFolderError(
+            f"a run folder must hold files and folders alone, and {entry} is neither;"
+            " remove it"
+        )
 
 
 def _refuse_links(*entries: Path) -> None:
-    """Raises RunFolderError if one of a run folder's entries is a symbolic link.
-
-    A run reads and writes fixed names in its folder, and in one from elsewhere a link
-    could point at any file or folder of the user's.
-    """
+    """Raises RunFolderError if one of a run folder's entries is a symbolic link."""
     for entry in entries:
         if entry.is_symlink():
             raise RunFolderError(
                 f"a run folder must hold no symbolic links, and {entry} is one; remove "
                 "it, or put what it points at in its place"
             )
+
+
+def _holder(written: bytes) -> str:
+    """The process that a lock names: a number, whatever the file holds."""
+    digits = written.strip()
+    return digits.decode() if digits.isdigit() else "unknown"
 
 
 def _new_name(parent: Path) -> Path:

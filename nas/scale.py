@@ -30,6 +30,7 @@ from nas import (
     provenance,
     run_folder,
     scaling_definition,
+    terminal,
 )
 from nas.command_line import UsageError
 from nas.definition import EvaluationOptions
@@ -46,7 +47,7 @@ from nas.scaling_definition import (
     FamilyOptions,
     members_asked,
 )
-from search_space import cost, zoo
+from search_space import cost, files, zoo
 from search_space.spec import ArchSpec
 from trainers.child import ChildConfig
 
@@ -168,9 +169,10 @@ def read_definition(folder: RunFolder) -> FamilyDefinition:
     return definition.read(header.definition, FamilyDefinition)
 
 
+@command_line.command(_PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status, as `nas.search.main` does."""
-    console = Console(soft_wrap=True)
+    console = terminal.screen()
     interrupts = Interrupts()
     interrupts.install()
     try:
@@ -295,7 +297,8 @@ def _conclude(folder: RunFolder, searched: Grid, console: Console) -> None:
     rows = family_page.grid_rows(searched.points, searched.results(contents))
     for row in (family_page.GRID_COLUMNS, *rows):
         columns = (f"{cell:{width}}" for cell, width in zip(row, _WIDTHS, strict=True))
-        console.print(" ".join(columns).rstrip(), markup=False, highlight=False)
+        shown = terminal.printable(" ".join(columns).rstrip())
+        console.print(shown, markup=False, highlight=False)
     if found is None:
         line(console, "Best", f"none was measured; {folder.journal} has the reasons")
         return
@@ -307,7 +310,7 @@ _WIDTHS = (6, 5, 6, 13, 17, 17, 8)
 
 
 def _write(folder: RunFolder, made: Family, console: Console) -> None:
-    run_folder.write_whole(folder.family_page, family_page.render(made))
+    files.write_whole(folder.family_page, family_page.render(made))
     family.write(folder, made)
     _list_members(folder, made, console)
 

@@ -28,6 +28,7 @@ from nas import (
     results,
     run_folder,
     search_page,
+    terminal,
 )
 from nas.command_line import UsageError
 from nas.definition import Definition, EvaluationOptions, SearchOptions
@@ -248,14 +249,15 @@ def _undertaking(run: _Run) -> Undertaking:
     )
 
 
+@command_line.command(_PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status.
 
     0: as many children as asked for. 2: the command cannot be carried out as it
-    stands. 1: the search had to stop. 130, 143: interrupted. After the last two
-    --resume goes on.
+    stands. 1: the search had to stop. 130, 143: interrupted. 141: nobody reads what it
+    prints any more. After the last three --resume goes on.
     """
-    console = Console(soft_wrap=True)
+    console = terminal.screen()
     interrupts = Interrupts()
     interrupts.install()
     try:

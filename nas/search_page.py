@@ -6,14 +6,13 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from nas import definition, drawing, journal, page, policy_log, results, run_folder
+from nas import definition, drawing, journal, page, policy_log, results
 from nas.definition import Definition
 from nas.display import format_seconds
 from nas.page import Section, View
-from nas.policy_log import Entry
 from nas.quantity import format_flops
 from nas.run_folder import RunFolder
-from search_space import codec
+from search_space import codec, files
 from search_space.space import SearchSpace
 
 _MAX_FAILURES = 50
@@ -40,7 +39,7 @@ class SearchPage:
     def view(
         self,
         contents: journal.Contents,
-        policy: Sequence[Entry],
+        policy: policy_log.Contents,
         *,
         live: bool = False,
     ) -> View:
@@ -89,8 +88,9 @@ class SearchPage:
         )
 
     def _policy(
-        self, contents: journal.Contents, policy: Sequence[Entry]
+        self, contents: journal.Contents, log: policy_log.Contents
     ) -> list[Section]:
+        policy = log.entries
         if policy:
             note = (
                 f"The policy after {policy[-1].children} children: how likely it is to "
@@ -114,7 +114,10 @@ class SearchPage:
             Section(
                 id="choices",
                 heading="What the controller has settled on",
-                html=page.paragraph(note) if shares else "",
+                html=(
+                    (page.paragraph(note) if shares else "")
+                    + (page.paragraph(f"Left out: {log.damage}") if log.damage else "")
+                ),
                 figure=(
                     drawing.choices(self._space.decisions, shares) if shares else None
                 ),
@@ -190,12 +193,12 @@ def write(
     """Writes report.html.
 
     Raises:
-      ValueError: if a child or the policy's log is not of the space. One line.
+      ValueError: if a child is not of the space. One line.
       OSError: if it cannot be written.
     """
     policy = policy_log.read(folder.policy, space.num_choices)
     view = SearchPage(run, space).view(contents, policy)
-    run_folder.write_whole(folder.report, page.interactive(view))
+    files.write_whole(folder.report, page.interactive(view))
 
 
 def _tradeoff(trained: Sequence[journal.Trained], run: Definition) -> go.Figure:

@@ -20,9 +20,16 @@ from typing import Annotated, Literal
 import jax
 import tyro
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 
-from nas import initial, models, provenance, run_folder, training
+from nas import (
+    command_line,
+    initial,
+    models,
+    provenance,
+    run_folder,
+    terminal,
+    training,
+)
 from nas.interrupts import Interrupted, Interrupts
 from nas.run_folder import RunFolder
 from search_space import codec, files
@@ -110,16 +117,13 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
 
 
 def _cli(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
-    return tyro.cli(
-        Arguments,
-        args=arguments,
-        default=defaults,
-        prog="python -m nas.train",
-        config=(tyro.conf.OmitArgPrefixes,),
+    return command_line.parse(
+        arguments, defaults, program="nas.train", description=__doc__ or ""
     )
 
 
 def _recorded(folder: Path) -> Options:
+    run_folder.check_contents(folder)
     path = folder / OPTIONS
     if not path.is_file():
         raise ValueError(
@@ -185,9 +189,9 @@ def _plan(
     folder = folder or run_folder.create(parsed.output)
     stack.enter_context(folder.locked())
     if parsed.resume is None:
-        (folder.path / "architecture.json").write_text(codec.dumps(spec))
+        files.write_whole(folder.path / "architecture.json", codec.dumps(spec))
         text = _JSON.dump_json(options, indent=2).decode()
-        run_folder.write_whole(folder.path / OPTIONS, text + "\n")
+        files.write_whole(folder.path / OPTIONS, text + "\n")
     provenance.write_config(
         folder,
         command=provenance.command_line(),
@@ -221,16 +225,18 @@ def _test(options: Options, say: training.Say) -> Examples | None:
         return None
 
 
+@command_line.command("nas.train")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status.
 
     0: trained. 2: the command cannot be carried out as it stands. 1: the training had
     to stop. 130, 143: interrupted; --resume goes on.
     """
-    console = Console(soft_wrap=True)
+    console = terminal.screen()
 
     def say(heading: str, text: str) -> None:
-        console.print(f"{heading:<11} {text}", markup=False, highlight=False)
+        shown = terminal.printable(f"{heading:<11} {text}")
+        console.print(shown, markup=False, highlight=False)
 
     interrupts = Interrupts()
     interrupts.install()
@@ -242,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run = training.Run(plan, say)
         except Interrupted as interrupt:
             return interrupt.exit_status
-        except (ValueError, OSError) as error:
+        except (command_line.UsageError, ValueError, OSError) as error:
             return models.complain("nas.train", error)
         say("Devices", f"{parsed.devices or jax.local_device_count()}")
         try:

@@ -12,13 +12,16 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from tensorboardX import SummaryWriter
 
 from nas import models
 from nas.display import format_seconds
+from search_space import files
 from search_space.spec import ArchSpec
 from trainers import devices, loop, saved
 from trainers.checkpoint import CheckpointError, Checkpoints
@@ -30,6 +33,9 @@ from trainers.networks.classifier import Classifier
 from trainers.recipes import TrainingConfig
 
 LAST, BEST, LOSSES, RESULT = "last", "best", "losses.jsonl", "result.json"
+
+_MAX_LOSSES_BYTES = 2**30  # a loss takes some 20 bytes
+_STRICT = ConfigDict(strict=True, extra="forbid")
 
 Say = Callable[[str, str], None]
 """(heading, text) -> a line for people."""
@@ -209,7 +215,7 @@ class Run:
             ),
         )
         saved.save(plan.folder / models.TRAINED, model)
-        (plan.folder / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+        files.write_whole(plan.folder / RESULT, json.dumps(result, indent=2) + "\n")
         return result
 
 
@@ -228,27 +234,52 @@ def _best_accuracy(facts: Any) -> float:
     return float(best)
 
 
+@pydantic_dataclass(frozen=True, kw_only=True, config=_STRICT)
+class _Part:
+    """A line of losses.jsonl: the losses of the steps after `after`."""
+
+    after: Annotated[int, Field(ge=0)]
+    losses: tuple[float, ...]
+
+
+_PART = TypeAdapter(_Part)
+
+
 def read_losses(path: Path) -> np.ndarray:
-    """Returns the loss of every step in a run's losses.jsonl."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return np.asarray([loss for line in lines for loss in line["losses"]], np.float32)
+    """Returns the loss of every step in a run's losses.jsonl; none without a file.
+
+    Raises:
+      ValueError: if it is no ordinary file, or too large. One line.
+      OSError: if it cannot be read.
+    """
+    losses = [loss for part in _parts(path) for loss in part.losses]
+    return np.asarray(losses, np.float32)
 
 
 def _append_losses(path: Path, start: int, losses: np.ndarray) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps({"after": start, "losses": losses.tolist()}) + "\n")
+    line = json.dumps({"after": start, "losses": losses.tolist()}) + "\n"
+    with files.open_in_place(path) as file:
+        file.write(line.encode())
 
 
 def _drop_losses(path: Path, done: int) -> None:
-    """Forgets what was written after the checkpoint, a torn line included."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            if json.loads(line)["after"] < done:
-                kept.append(line + "\n")
-    path.write_text("".join(kept))
+    """Forgets what was written after the checkpoint, and what is no line of losses."""
+    kept = [part for part in _parts(path) if part.after < done]
+    lines = (_PART.dump_json(part) + b"\n" for part in kept)
+    files.write_whole(path, b"".join(lines))
+
+
+def _parts(path: Path) -> list[_Part]:
+    """The lines that are whole: a kill leaves one that is torn."""
+    try:
+        data = files.read_bounded(path, _MAX_LOSSES_BYTES)
+    except FileNotFoundError:
+        return []
+    parts = []
+    for line in data.splitlines():
+        with contextlib.suppress(ValidationError):
+            parts.append(_PART.validate_json(line))
+    return parts
 
 
 def _next_multiple(number: int, factor: int) -> int:

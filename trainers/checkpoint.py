@@ -18,6 +18,19 @@ from trainers.jitted import NetworkState
 
 _STATE, _FACTS = "state", "facts"
 
+# What Orbax raises for files that are not as it wrote them: it reads their JSON without
+# looking at what is in it.
+_DAMAGED = (
+    ValueError,
+    LookupError,
+    OSError,
+    AttributeError,
+    TypeError,
+    AssertionError,
+    NotImplementedError,
+    RecursionError,
+)
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read, or is of another network. One line."""
@@ -93,11 +106,11 @@ class Checkpoints:
                     }
                 ),
             )
-        except (ValueError, KeyError, OSError) as error:
+        except _DAMAGED as error:
             raise CheckpointError(
                 f"{self._folder / str(step)} must be a whole checkpoint of this network"
-                f" and recipe: {str(error).splitlines()[0][:200]}; remove the folder to"
-                " start anew"
+                f" and recipe: {' '.join(str(error).split())[:200]}; remove the folder"
+                " to start anew"
             ) from None
         leaves = [found[_STATE][name] for name in sorted(found[_STATE])]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), found[_FACTS]

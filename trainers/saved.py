@@ -127,9 +127,12 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays in a safetensors file.
 
     Raises:
-      WeightsError: if it is not one, not whole, or holds a type that numpy lacks.
+      ValueError: if it is no ordinary file, not whole, or holds a type that numpy
+        lacks. One line.
       OSError: if it cannot be read.
     """
+    with files.open_quickly(path) as file:
+        files.check_ordinary(file.fileno(), path, psutil.virtual_memory().total)
     try:
         return safetensors.numpy.load_file(path)
     except FileNotFoundError:
@@ -145,9 +148,9 @@ def save(folder: Path, model: Model) -> None:
     """Writes the three files into `folder`, which is made if need be.
 
     Raises:
-      OSError: if they cannot be written.
+      OSError: if they cannot be written, or `folder` is a link.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     save_weights(folder, model)
     save_description(folder, model)
 
@@ -162,14 +165,19 @@ def write_safetensors(path: Path, values: Mapping[str, np.ndarray]) -> None:
     # The format writes memory as it lies: a transposed view would come out wrong.
     whole = {name: np.ascontiguousarray(value) for name, value in values.items()}
     # Its own `save_file` makes files that nobody else may read, whatever the umask.
-    path.write_bytes(safetensors.numpy.save(whole))
+    _write(path, safetensors.numpy.save(whole))
 
 
 def save_description(folder: Path, model: Model) -> None:
     """Writes architecture.json and model.json; raises OSError if it cannot."""
-    (folder / ARCHITECTURE).write_text(codec.dumps(model.spec))
+    _write(folder / ARCHITECTURE, codec.dumps(model.spec))
     text = json.dumps(dataclasses.asdict(model.card), indent=2)
-    (folder / CARD).write_text(text + "\n")
+    _write(folder / CARD, text + "\n")
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """Writes a file of a model's folder, which is a run's: no link is followed."""
+    files.write_whole(path, content, within=path.parent.parent)
 
 
 def load(folder: Path) -> Model:

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 from flax import nnx
 
+from search_space import files
 from search_space.spec import ArchSpec, MBConvStage
 from trainers import saved
 from trainers.networks import classifier
@@ -43,8 +45,8 @@ def read(path: Path) -> Weights:
         raise WeightsError(
             f"weights must be a .safetensors, .pth, .pt or .bin file, got {path}"
         )
-    with path.open("rb"):  # an OSError, before torch makes one of its own
-        pass
+    with files.open_quickly(path) as file:  # an OSError, before torch makes its own
+        files.check_ordinary(file.fileno(), path, psutil.virtual_memory().total)
     if importlib.util.find_spec("torch") is None:
         raise WeightsError(
             f"{path} needs torch to be read; install it, or convert the file to"

@@ -31,8 +31,8 @@ import tyro
 from rich.progress import track
 
 from nas import provenance
-from nas.run_folder import write_whole
 from search_space import codec, spaces, zoo
+from search_space.files import write_whole
 from search_space.spec import ArchSpec
 from trainers import allocator, compilation, optim
 from trainers.child import ChildConfig

@@ -29,7 +29,8 @@ from typing import Any
 import tyro
 
 from nas import journal, provenance
-from nas.run_folder import RunFolder, write_whole
+from nas.run_folder import RunFolder
+from search_space.files import write_whole
 from trainers import compilation
 
 RESULTS = Path("experiments/results/default_search.json")

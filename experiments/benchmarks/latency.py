@@ -34,7 +34,7 @@ import tyro
 
 from experiments.benchmarks import torch_peer
 from nas import models, provenance, resources
-from nas.run_folder import write_whole
+from search_space.files import write_whole
 from search_space.spec import ArchSpec
 from trainers import folding, latency
 from trainers.networks.depthwise import native_conv

@@ -21,7 +21,7 @@ import tyro
 
 from nas import command_line, definition, journal, run_folder, train
 from nas.command_line import UsageError
-from search_space import codec
+from search_space import codec, files
 
 _PROGRAM = "experiments.recipes.retrain_top"
 
@@ -134,10 +134,10 @@ def run(arguments: Arguments) -> int:
         folder = arguments.output / f"rank-{rank:02d}"
         architecture = folder.with_suffix(".json")
         text = codec.dumps(space.decode(child.tokens))
-        run_folder.write_whole(architecture, text)
+        files.write_whole(architecture, text)
         if status := _train(folder, architecture, flags):
             return status
-    run_folder.write_whole(
+    files.write_whole(
         arguments.output / "ranking.json", _ranking(children, arguments.output)
     )
     return 0

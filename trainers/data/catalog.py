@@ -79,10 +79,10 @@ def _open(
 ) -> Origin:
     if name == "digits":
         return digits.read()
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))  # an unknown ~user stays as it is
     if os.sep in name and path.is_dir():
         return folder.read(path)
-    given = None if data_dir is None else pathlib.Path(data_dir).expanduser()
+    given = None if data_dir is None else pathlib.Path(os.path.expanduser(data_dir))
     if name == "fashion_mnist" and idx.has_files(files := given or idx.DEBIAN_DIR):
         return idx.fashion_mnist(files)
     prepared = given or tfds.default_dir()

@@ -51,7 +51,7 @@ def names() -> list[str]:
 
 def default_dir() -> pathlib.Path:
     """Returns the folder that TFDS prepares into where none is given."""
-    default = pathlib.Path("~/tensorflow_datasets").expanduser()
+    default = os.path.expanduser("~/tensorflow_datasets")  # also without a home
     return pathlib.Path(os.environ.get("TFDS_DATA_DIR", default))
 
 
