@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: search test slow chaos clean
+.PHONY: search test slow chaos fuzz clean
 
 search: $(VENV)/installed
 	$(BIN)/python -m nas.search --target-flops 400M $(ARGS)
@@ -21,6 +21,9 @@ slow: $(VENV)/installed-dev
 
 chaos: $(VENV)/installed-dev
 	$(BIN)/pytest -m chaos -s tests $(ARGS)
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/pytest -m fuzz -s tests/fuzz $(ARGS)
 
 # Ray says 3.11, and so do the others; a clear word beats pip's.
 $(VENV)/bin/python:

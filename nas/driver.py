@@ -194,7 +194,7 @@ def _enlist(
 
 
 def _on_cluster() -> bool:
-    return os.environ.get("RAY_ADDRESS", "local") != "local"
+    return (os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
 @contextlib.contextmanager

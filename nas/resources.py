@@ -126,7 +126,8 @@ def check(options: WorkerOptions) -> None:
     """
     if options.workers is not None and not 1 <= options.workers <= MAX_IN_FLIGHT:
         raise ResourceError(
-            f"--workers must be from 1 to {MAX_IN_FLIGHT:,}, got {options.workers}"
+            f"--workers must be at least 1 and at most {MAX_IN_FLIGHT:,}, got"
+            f" {options.workers}"
         )
     if options.cpus_per_child < 1:
         raise ResourceError(

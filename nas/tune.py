@@ -27,6 +27,7 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from nas import cluster_address
 from nas.evaluators import EvaluationError, Evaluator
 from nas.quantity import format_duration
 from nas.resources import Allotment
@@ -59,10 +60,14 @@ def cluster() -> Iterator[Callable[[], Mapping[str, float]]]:
     Yields what tells its resources, in Ray's names, at any moment.
 
     On this machine Ray listens to localhost alone and has no dashboard.
+
+    Raises:
+      ResourceError: if no cluster answers at RAY_ADDRESS.
     """
     os.environ.update(_SETTINGS)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    cluster_address.check(address)
     local = address == "local"
     with _kept_to_this_machine() if local else contextlib.nullcontext():
         ray.init(
