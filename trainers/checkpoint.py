@@ -5,6 +5,8 @@ else of a run follows from its options and the step: the order of the data, the
 augmentation and the random keys are functions of the seed and the step's index.
 """
 
+import sys
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -96,6 +98,7 @@ class Checkpoints:
                 f"{self._folder} must hold a checkpoint and holds none; start anew"
             )
         wanted = jax.tree.map(ocp.tree.to_shape_dtype_struct, _tree(like))
+        before, sys.excepthook = sys.excepthook, _not_of_late_reads
         try:
             found = self._manager.restore(
                 step,
@@ -112,8 +115,21 @@ class Checkpoints:
                 f" and recipe: {' '.join(str(error).split())[:200]}; remove the folder"
                 " to start anew"
             ) from None
+        sys.excepthook = before
         leaves = [found[_STATE][name] for name in sorted(found[_STATE])]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), found[_FACTS]
+
+
+def _not_of_late_reads(
+    kind: type[BaseException], error: BaseException, trace: types.TracebackType | None
+) -> None:
+    """For `sys.excepthook` until the arrays are read; after a failure for good.
+
+    When one of many reads fails, Orbax closes its event loop while TensorStore's
+    threads still report to it, and each of them prints a traceback that says so.
+    """
+    if kind is not RuntimeError or str(error) != "Event loop is closed":
+        sys.__excepthook__(kind, error, trace)
 
 
 def _tree(state: NetworkState) -> dict[str, Array]:

@@ -46,8 +46,7 @@ class Inputs:
         kinds = list(_KINDS)
         weights = [weight for weight, _ in _KINDS.values()]
         (kind,) = rng.choices(kinds, weights)
-        for old in self._bench.place.glob("out*"):
-            shutil.rmtree(old, ignore_errors=True)
+        self._bench.clear()
         made = _KINDS[kind][1](self, rng)
         return Input(
             command=made.command,

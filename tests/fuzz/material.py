@@ -20,7 +20,6 @@ from nas import (
     definition,
     grid,
     interrupts,
-    journal,
     latency_table,
     run_folder,
     scale,
@@ -105,7 +104,7 @@ def _make_grid(folder: Path) -> None:
     for index, child in enumerate(first[:3]):
         lines.append(child | {"index": index, "asked": index + 1, "tokens": [0, index]})
     made.journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    journal.read(made.journal)
+    shutil.copy(folder / "searched" / "config.json", made.config)
 
 
 def _make_pictures(folder: Path) -> None:
@@ -126,6 +125,16 @@ class Bench:
     whole: Path
     place: Path
 
+    def clear(self) -> None:
+        """Leaves nothing in the place but links to the material."""
+        for entry in self.place.iterdir():
+            if not entry.is_symlink() or not (self.whole / entry.name).exists():
+                _remove(entry)
+        for entry in self.whole.iterdir():
+            link = self.place / entry.name
+            if not link.is_symlink():
+                link.symlink_to(entry)
+
     def copy(self, name: str) -> Path:
         """Returns a fresh copy of a folder of the material, inside the place."""
         to = self.fresh("out-" + name)
@@ -134,9 +143,12 @@ class Bench:
 
     def fresh(self, name: str) -> Path:
         """Returns a path in the place where nothing is."""
-        to = self.place / name
-        if to.is_dir() and not to.is_symlink():
-            shutil.rmtree(to)
-        else:
-            to.unlink(missing_ok=True)
-        return to
+        _remove(self.place / name)
+        return self.place / name
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -60,8 +60,6 @@ def bench(stubs, tmp_path_factory) -> Iterator[tuple[Bench, Path]]:
         patch.chdir(whole)
         material.make(whole, stubs)
         patch.chdir(place)
-        for entry in whole.iterdir():
-            (place / entry.name).symlink_to(entry)
         yield Bench(whole=whole, place=place), surroundings
 
 
