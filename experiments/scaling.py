@@ -38,7 +38,6 @@ import html
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,9 +54,10 @@ from nas import (
     evaluators,
     journal,
     page,
-    provenance,
     reward,
+    run_data,
     run_folder,
+    run_start,
 )
 from nas.command_line import UsageError
 from nas.definition import EvaluationOptions
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 lineup = Lineup(
                     networks=networks(), repeats=parsed.options.comparison.repeats
                 )
-                undertaking = _undertake(parsed, lineup, stack)
+                undertaking = _undertake(parsed, lineup, stack, console)
             except (UsageError, ValueError, OSError) as error:
                 return command_line.complain(_PROGRAM, error, 2)
             _announce(lineup, undertaking, console)
@@ -253,32 +253,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _undertake(
-    parsed: Arguments, lineup: Lineup, stack: contextlib.ExitStack
+    parsed: Arguments,
+    lineup: Lineup,
+    stack: contextlib.ExitStack,
+    console: Console,
 ) -> Undertaking:
     jax.config.update("jax_platforms", "cpu")  # accelerators are for the workers
     driver.check_workers(parsed.workers)
     options, seed = parsed.options, parsed.options.comparison.seed
-    evaluator, dataset = evaluators.train_in_proportion(
+    evaluator, data = evaluators.train_in_proportion(
         BASELINE, options.evaluation, options.child, seed
     )
-    record = definition.to_json(options)
-    if parsed.run.resume is None:
-        folder = run_folder.create(parsed.run.output)
-        stack.enter_context(folder.locked())
-        header = journal.Header(
-            created=time.time(),
-            num_children=lineup.size,
-            definition=record,
-            dataset=dataset,
-            versions=provenance.versions(),
-        )
-        journal.create(folder.journal, header)
-    else:
-        folder = run_folder.open_existing(parsed.run.resume)
-        stack.enter_context(folder.locked())
-    provenance.write_config(
-        folder, command=provenance.command_line(), options=record, seed=seed
+    folder, note = run_start.take(
+        stack,
+        output=parsed.run.output,
+        resume=parsed.run.resume,
+        defined=dataclasses.replace(
+            options, evaluation=run_data.located(options.evaluation, data)
+        ),
+        num_children=lineup.size,
+        seed=seed,
+        data=data,
     )
+    if note:
+        line(console, "Unchecked", note)
     return Undertaking(
         space=lineup,
         controller=lineup.walk(),

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from nas import definition
 from nas.definition import FLOPS, SURROGATE, Definition, EvaluationOptions
 from nas.latency_table import LatencyTable
+from nas.run_data import RunData
 from search_space import cost, spaces
 from search_space.space import SearchSpace
 from search_space.spec import ArchSpec, explain
 from trainers import child, surrogate
 from trainers.child import ChildConfig
-from trainers.data import catalog
+from trainers.data import catalog, fingerprint
 from trainers.data.dataset import Dataset
 from trainers.measurement import Infeasible, Measurement
 from trainers.surrogate import Surrogate
@@ -158,7 +159,7 @@ class WithLatency:
 
 def train_in_proportion(
     base: ArchSpec, options: EvaluationOptions, config: ChildConfig, seed: int
-) -> tuple[TrainInProportion, str]:
+) -> tuple[TrainInProportion, RunData]:
     """Returns what trains `base` and networks scaled from it, and its data set.
 
     Args:
@@ -187,11 +188,11 @@ def train_in_proportion(
             f"{explain(error)}"
         ) from None
     evaluator = TrainInProportion(children=children, resolution=base.resolution)
-    return evaluator, dataset.description
+    return evaluator, _data(dataset)
 
 
-def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
-    """Returns the evaluator that `run` names, and what it measures, in one line.
+def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
+    """Returns the evaluator that `run` names, and what it measures on.
 
     Raises:
       ValueError: if what it needs cannot be had, or does not go together. One line.
@@ -206,7 +207,11 @@ def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
     return _build_training(run, space)
 
 
-def _build_surrogate(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
+def _data(dataset: Dataset) -> RunData:
+    return RunData(description=dataset.description, fingerprint=fingerprint.of(dataset))
+
+
+def _build_surrogate(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
     plain = dataclasses.replace(
         run,
         evaluation=EvaluationOptions(evaluator=SURROGATE),
@@ -233,7 +238,7 @@ def _build_surrogate(run: Definition, space: SearchSpace) -> tuple[Evaluator, st
     if objective != FLOPS:
         _check_objective(objective, run.reward.target or math.nan, space, found)
         line += f"; {objective}: {found.predictors[objective].about.error}"
-    return PredictChildren(objective=objective), line
+    return PredictChildren(objective=objective), RunData(description=line)
 
 
 # Among so many random networks the target of an objective has to be, or near.
@@ -262,7 +267,7 @@ def _check_objective(
         )
 
 
-def _build_training(run: Definition, space: SearchSpace) -> tuple[Evaluator, str]:
+def _build_training(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
     evaluator = TrainChildren(
         options=run.evaluation, config=run.child, seed=run.search.seed
     )
@@ -275,4 +280,4 @@ def _build_training(run: Definition, space: SearchSpace) -> tuple[Evaluator, str
             f"--resolution {run.child.resolution} does not suit the space "
             f"{run.search.space}: {explain(error)}"
         ) from None
-    return evaluator, dataset.description
+    return evaluator, _data(dataset)

@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from search_space import files
+from trainers.data.fingerprint import Fingerprint
 
 # A child's line is about 1 KB; the limits keep a hostile file from filling memory.
 MAX_LINE_BYTES = 1_000_000
@@ -61,8 +62,10 @@ class Header(_Record):
     """The first line: what defines the run.
 
     `definition` is opaque here; `nas.definition` reads it. `dataset` is one line for
-    people. `num_children` is how many were asked for, which a resumed search may
-    exceed. `created` is in seconds since the epoch.
+    people; `data` is what tells whether it is still the same, None in journals of
+    versions that did not record it and where no data are read. `num_children` is how
+    many were asked for, which a resumed search may exceed. `created` is in seconds
+    since the epoch.
     """
 
     journal: Literal["mbconv-nas"] = "mbconv-nas"
@@ -71,6 +74,7 @@ class Header(_Record):
     num_children: _Count
     definition: dict[str, JsonValue]
     dataset: Annotated[str, Field(max_length=1_000)]
+    data: Fingerprint | None = None
     versions: dict[str, str]
 
 

@@ -12,6 +12,7 @@ from nas.definition import Definition
 from nas.evaluators import Evaluator
 from nas.latency_table import LatencyTable
 from nas.quantity import format_flops
+from nas.run_data import RunData
 from nas.session import Reward
 from search_space import cost
 from search_space.space import SearchSpace
@@ -26,14 +27,14 @@ _MAX_SEED = 2**32  # what numpy and JAX take
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The parts of a search, checked. `dataset` is one line for people."""
+    """The parts of a search, checked. `data` are what children are measured on."""
 
     definition: Definition
     space: SearchSpace
     reward: Reward
     controller: Controller
     evaluator: Evaluator
-    dataset: str
+    data: RunData
 
 
 def make(run: Definition) -> Plan:
@@ -55,7 +56,7 @@ def make(run: Definition) -> Plan:
     if definition.weighs_flops(run):
         _check_target(options.target_flops, space, options.space)
     proposer = controller.build(options.controller, num_choices=space.num_choices)
-    evaluator, dataset = evaluators.build(run, space)
+    evaluator, data = evaluators.build(run, space)
     if run.reward.latency_table is not None:
         table = _table(run, space)
         evaluator = evaluators.WithLatency(evaluator=evaluator, table=table)
@@ -65,7 +66,7 @@ def make(run: Definition) -> Plan:
         reward=reward,
         controller=proposer,
         evaluator=evaluator,
-        dataset=dataset,
+        data=data,
     )
 
 

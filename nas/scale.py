@@ -8,7 +8,6 @@ family.json and family.html.
 import contextlib
 import dataclasses
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -27,8 +26,9 @@ from nas import (
     grid,
     journal,
     models,
-    provenance,
+    run_data,
     run_folder,
+    run_start,
     scaling_definition,
     terminal,
 )
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     _write(folder, made, console)
                     return 0
                 searched = grid.plan(asked)
-                undertaking = _undertake(parsed, searched, stack)
+                undertaking = _undertake(parsed, searched, stack, console)
             except (UsageError, ValueError, OSError) as error:
                 return command_line.complain(_PROGRAM, error, 2)
             _announce(searched, undertaking, console)
@@ -215,7 +215,10 @@ def _scale(asked: FamilyDefinition) -> Family:
 
 
 def _undertake(
-    parsed: Arguments, searched: Grid, stack: contextlib.ExitStack
+    parsed: Arguments,
+    searched: Grid,
+    stack: contextlib.ExitStack,
+    console: Console,
 ) -> Undertaking:
     """Takes the folder; `stack` lets go of it.
 
@@ -228,27 +231,23 @@ def _undertake(
     driver.check_workers(parsed.workers)
     asked = searched.definition
     seed = asked.coefficients.seed
-    evaluator, dataset = evaluators.train_in_proportion(
+    evaluator, data = evaluators.train_in_proportion(
         asked.base, asked.evaluation, asked.child, seed
     )
-    record, lineup = definition.to_json(asked), searched.lineup
-    if parsed.run.resume is None:
-        folder = run_folder.create(parsed.run.output)
-        stack.enter_context(folder.locked())
-        header = journal.Header(
-            created=time.time(),
-            num_children=lineup.size,
-            definition=record,
-            dataset=dataset,
-            versions=provenance.versions(),
-        )
-        journal.create(folder.journal, header)
-    else:
-        folder = run_folder.open_existing(parsed.run.resume)
-        stack.enter_context(folder.locked())
-    provenance.write_config(
-        folder, command=provenance.command_line(), options=record, seed=seed
+    lineup = searched.lineup
+    folder, note = run_start.take(
+        stack,
+        output=parsed.run.output,
+        resume=parsed.run.resume,
+        defined=dataclasses.replace(
+            asked, evaluation=run_data.located(asked.evaluation, data)
+        ),
+        num_children=lineup.size,
+        seed=seed,
+        data=data,
     )
+    if note:
+        line(console, "Unchecked", note)
     return Undertaking(
         space=lineup,
         controller=lineup.walk(),

@@ -9,7 +9,6 @@ Pareto front and a report at its end.
 import contextlib
 import dataclasses
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +23,10 @@ from nas import (
     driver,
     journal,
     plan,
-    provenance,
     results,
+    run_data,
     run_folder,
+    run_start,
     search_page,
     terminal,
 )
@@ -37,6 +37,7 @@ from nas.driver import Undertaking, line
 from nas.interrupts import Interrupted, Interrupts
 from nas.plan import Plan
 from nas.resources import WorkerOptions
+from nas.run_data import RunData
 from nas.run_folder import RunFolder
 
 _PROGRAM = "nas.search"
@@ -133,12 +134,16 @@ def _parse(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Run:
-    """A search that may start: checked, and its folder held."""
+    """A search that may start: checked, and its folder held.
+
+    `note` is about data that cannot be checked, if they cannot.
+    """
 
     parts: Plan
     folder: RunFolder
     arguments: Arguments
     contents: journal.Contents
+    note: str | None
 
 
 def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
@@ -155,38 +160,44 @@ def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
         raise ValueError(f"--children must be at least 1, got {options.children}")
     driver.check_workers(arguments.workers)
     parts = plan.make(arguments.definition)
-    if options.resume is None:
-        folder = run_folder.create(options.output)
-        stack.enter_context(folder.locked())
-        journal.create(
-            folder.journal,
-            journal.Header(
-                created=time.time(),
-                num_children=options.children,
-                definition=definition.to_json(arguments.definition),
-                dataset=parts.dataset,
-                versions=provenance.versions(),
-            ),
-        )
-    else:
-        folder = run_folder.open_existing(options.resume)
-        stack.enter_context(folder.locked())
-    provenance.write_config(
-        folder,
-        command=provenance.command_line(),
-        options=definition.to_json(arguments.definition),
+    arguments = dataclasses.replace(
+        arguments, definition=_located(arguments.definition, parts.data)
+    )
+    folder, note = run_start.take(
+        stack,
+        output=options.output,
+        resume=options.resume,
+        defined=arguments.definition,
+        num_children=options.children,
         seed=arguments.definition.search.seed,
+        data=parts.data,
     )
     contents = journal.read(folder.journal)
     for child in contents.children:
         parts.space.decode(child.tokens)  # a ValueError here says what does not fit
-    return _Run(parts=parts, folder=folder, arguments=arguments, contents=contents)
+    return _Run(
+        parts=parts,
+        folder=folder,
+        arguments=arguments,
+        contents=contents,
+        note=note,
+    )
+
+
+def _located(asked: Definition, data: RunData) -> Definition:
+    """Returns the definition with absolute paths, which hold wherever it is resumed."""
+    table = run_data.absolute(asked.reward.latency_table)
+    return dataclasses.replace(
+        asked,
+        reward=dataclasses.replace(asked.reward, latency_table=table),
+        evaluation=run_data.located(asked.evaluation, data),
+    )
 
 
 def _announce(run: _Run, console: Console) -> None:
     options, parts = run.arguments.definition, run.parts
     search = options.search
-    dataset = parts.dataset
+    dataset = parts.data.description
     if options.evaluation == EvaluationOptions():
         dataset += " (the default; name your own with --dataset)"
     restricted = (
@@ -207,6 +218,8 @@ def _announce(run: _Run, console: Console) -> None:
         ),
         ("Run folder", str(run.folder.path)),
     ]
+    if run.note:
+        lines.append(("Unchecked", run.note))
     if run.contents.children:
         lines.append(("Resumed", f"with {len(run.contents.children)} children done"))
     for name, text in lines:

@@ -10,8 +10,15 @@ the end `model/`, which nas.export and nas.predict take, and result.json with th
 accuracy on the test split, of the checkpoint that was best on the validation split.
 """
 
+from nas.interrupts import Departure
+
+if __name__ == "__main__":
+    Departure("nas.train: interrupted").begin()  # what follows takes seconds to import
+
 import contextlib
 import dataclasses
+import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,23 +30,25 @@ from pydantic import TypeAdapter, ValidationError
 
 from nas import (
     command_line,
+    fitting,
     initial,
     models,
     provenance,
+    run_data,
     run_folder,
     terminal,
     training,
 )
-from nas.interrupts import Interrupted, Interrupts
 from nas.run_folder import RunFolder
 from search_space import codec, files
 from search_space.spec import ArchSpec, explain
 from trainers import compilation, loop, recipes
-from trainers.data import catalog
+from trainers.data import catalog, fingerprint
 from trainers.data.dataset import Dataset, Examples
+from trainers.data.fingerprint import Fingerprint
 from trainers.recipes import TrainingConfig
 
-OPTIONS = "training.json"
+ARCHITECTURE, DATA, OPTIONS = "architecture.json", "data.json", "training.json"
 _MAX_BYTES = 2**20
 _NAME, _COUNT = tyro.conf.arg(metavar="NAME"), tyro.conf.arg(metavar="N")
 _FILE, _DIR = tyro.conf.arg(metavar="FILE"), tyro.conf.arg(metavar="DIR")
@@ -50,7 +59,9 @@ class Options:
     """What defines a run; kept in its folder."""
 
     recipe: Literal["short", "efficientnet"] = "short"
-    """What the options below default to: for small data, or EfficientNet's own."""
+    """What the options below default to: for small data, or EfficientNet's own. By
+    default images are trained at the architecture's resolution, and with the recipe
+    short at their own size where they all have one, from 32 pixels up to that."""
     dataset: Annotated[str, _NAME] = "digits"
     """A data set, named as for nas.search."""
     data_dir: Annotated[str | None, _DIR] = None
@@ -64,6 +75,10 @@ class Options:
     """Train the classifier alone."""
     seed: Annotated[int, _COUNT] = 0
     """Of the weights, the validation split, the order of the data, augmentation."""
+    final: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train on training and validation images together. Nothing is left to choose the
+    best weights by, so the last are kept; the test split is measured once, at the end.
+    """
     save_every: Annotated[int, _COUNT] = 500
     """Steps between checkpoints; there is one after every epoch as well."""
     training: Annotated[TrainingConfig, tyro.conf.arg(name="")] = recipes.SHORT
@@ -89,6 +104,7 @@ class Arguments:
 
 
 _JSON = TypeAdapter(Options)
+_DATA = TypeAdapter(Fingerprint)
 
 
 def parse(arguments: Sequence[str] | None) -> Arguments:
@@ -132,31 +148,30 @@ def _recorded(folder: Path) -> Options:
         )
     try:
         return _JSON.validate_json(
-            files.read_bounded(path, _MAX_BYTES), strict=True, extra="forbid"
+            _converted(files.read_bounded(path, _MAX_BYTES)),
+            strict=True,
+            extra="forbid",
         )
     except ValidationError as error:
         raise ValueError(f"{path}: {explain(error)}") from None
 
 
-def as_trained(spec: ArchSpec, dataset: Dataset, resolution: int | None) -> ArchSpec:
-    """Returns `spec` for the data set's images and classes, at `resolution` if given.
-
-    Raises:
-      ValueError: if it strides further than the resolution reaches. One line.
-    """
+def _converted(text: bytes) -> bytes:
+    """Options as this version has them: null was once the architecture's resolution."""
     try:
-        return dataclasses.replace(
-            spec,
-            resolution=resolution or spec.resolution,
-            in_channels=dataset.channels,
-            num_classes=dataset.num_classes,
-        )
-    except ValidationError as error:
-        raise ValueError(f"--resolution: {explain(error)}") from None
+        record = json.loads(text)
+        if record["training"]["resolution"] is None:
+            record["training"]["resolution"] = "architecture"
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return text  # is refused where it is read
+    return json.dumps(record).encode()
 
 
 def _plan(
-    parsed: Arguments, stack: contextlib.ExitStack, say: training.Say
+    parsed: Arguments,
+    stack: contextlib.ExitStack,
+    say: training.Say,
+    departure: Departure,
 ) -> training.Plan:
     """Checks everything, then takes the run's folder.
 
@@ -165,64 +180,168 @@ def _plan(
       OSError: if a file cannot be read or written.
     """
     options = parsed.options
-    if options.save_every < 1:
-        raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
-    if not 0 <= options.seed < 2**32:
-        raise ValueError(f"--seed must be in [0, 2^32), got {options.seed}")
-    if options.head_only and options.init is None:
-        raise ValueError("--head-only needs trained weights; give them with --init")
+    _check(options)
+    say("Loading", options.dataset)
     dataset = catalog.load(
         options.dataset,
         seed=options.seed,
         validation=options.validation,
         data_dir=options.data_dir,
     )
-    if parsed.resume is not None:
-        spec = codec.load_file(parsed.resume / "architecture.json")
-    else:
-        assert parsed.model is not None  # `parse` saw to it
-        spec = as_trained(
-            models.architecture(parsed.model), dataset, options.training.resolution
-        )
+    test, no_test = _test(options)
+    found = fingerprint.of(dataset, test)
+    spec, why, note = _architecture(parsed, dataset, found)
     network, report = initial.network(spec, options.init, seed=options.seed)
     folder = RunFolder(parsed.resume) if parsed.resume else None
     folder = folder or run_folder.create(parsed.output)
     stack.enter_context(folder.locked())
+    options = _located(options, found)
     if parsed.resume is None:
-        files.write_whole(folder.path / "architecture.json", codec.dumps(spec))
-        text = _JSON.dump_json(options, indent=2).decode()
-        files.write_whole(folder.path / OPTIONS, text + "\n")
+        _write_options(folder.path, spec, found, options)
+    departure.last_words = go_on_with(folder.path)
     provenance.write_config(
         folder,
         command=provenance.command_line(),
         options=_JSON.dump_python(options, mode="json"),
         seed=options.seed,
     )
-    say("Data set", dataset.description)
-    say("Network", f"{spec.name} at {spec.resolution} pixels; {report}")
     shown = dataclasses.asdict(options.training)
-    say("Recipe", ", ".join(f"{name} {value}" for name, value in shown.items()))
-    say("Run folder", str(folder.path))
+    lines = {
+        "Data set": dataset.description,
+        "Unchecked": note,
+        "No test": no_test,
+        "Final": _FINAL if options.final else None,
+        "Network": f"{spec.name}; {report}",
+        "Resolution": f"{spec.resolution} pixels: {why}",
+        "Recipe": ", ".join(f"{name} {value}" for name, value in shown.items()),
+        "Warm-up": _about_warmup(options.training),
+        "Run folder": str(folder.path),
+    }
+    for heading, text in lines.items():
+        if text is not None:
+            say(heading, text)
     return training.Plan(
         folder=folder.path,
         spec=spec,
         network=network,
-        dataset=dataset,
-        test=_test(options, say),
+        dataset=fitting.joined(dataset) if options.final else dataset,
+        test=test,
         config=options.training,
         seed=options.seed,
         devices=parsed.devices,
         head_only=options.head_only,
         save_every=options.save_every,
+        final=options.final,
     )
 
 
-def _test(options: Options, say: training.Say) -> Examples | None:
+_FINAL = (
+    "training and validation images are trained on together; the last weights are kept,"
+    " because nothing is left to choose the best by"
+)
+
+
+def _check(options: Options) -> None:
+    if options.save_every < 1:
+        raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
+    if not 0 <= options.seed < 2**32:
+        raise ValueError(f"--seed must be in [0, 2^32), got {options.seed}")
+    if options.head_only and options.init is None:
+        raise ValueError("--head-only needs trained weights; give them with --init")
+    if options.final and options.validation is not None:
+        raise ValueError(
+            f"--final holds nothing out, got --validation {options.validation}; drop"
+            " one or the other"
+        )
+
+
+def _architecture(
+    parsed: Arguments, dataset: Dataset, found: Fingerprint
+) -> tuple[ArchSpec, str, str | None]:
+    """Returns what is trained, why at its resolution, and what cannot be checked.
+
+    Raises:
+      ValueError: if it does not fit the data, or the run was started with others.
+      OSError: if a file cannot be read.
+    """
+    asked = parsed.options.training.resolution
+    if parsed.resume is None:
+        assert parsed.model is not None  # `parse` saw to it
+        given = models.architecture(parsed.model)
+        side, why = fitting.resolution_of(given, dataset, asked)
+        return fitting.as_trained(given, dataset, side), why, None
+    spec = codec.load_file(parsed.resume / ARCHITECTURE)
+    note = run_data.check(_recorded_data(parsed.resume), found)
+    if (spec.num_classes, spec.in_channels) != (dataset.num_classes, dataset.channels):
+        raise ValueError(
+            f"a run goes on with the data that it was started with, {spec.num_classes}"
+            f" classes and {spec.in_channels} channels, got {dataset.num_classes} and"
+            f" {dataset.channels}; put the data back as they were, or start a new run"
+        )
+    return spec, "as the run was started", note
+
+
+def _recorded_data(folder: Path) -> Fingerprint | None:
+    path = folder / DATA
     try:
-        return catalog.load_test(options.dataset, data_dir=options.data_dir)
-    except ValueError as error:
-        say("No test", str(error))
+        return _DATA.validate_json(
+            files.read_bounded(path, _MAX_BYTES), strict=True, extra="forbid"
+        )
+    except FileNotFoundError:
         return None
+    except ValidationError as error:
+        raise ValueError(f"{path}: {explain(error)}") from None
+
+
+def _located(options: Options, found: Fingerprint) -> Options:
+    """Returns the options with absolute paths, which hold wherever it is resumed."""
+    return dataclasses.replace(
+        options,
+        dataset=found.source,
+        data_dir=run_data.absolute(options.data_dir),
+        init=run_data.absolute(options.init),
+    )
+
+
+def _write_options(
+    folder: Path, spec: ArchSpec, found: Fingerprint, options: Options
+) -> None:
+    """Makes the folder a run: it is one once its options are there, which come last."""
+    texts = {
+        ARCHITECTURE: codec.dumps(spec),
+        DATA: _DATA.dump_json(found, indent=2).decode() + "\n",
+        OPTIONS: _JSON.dump_json(options, indent=2).decode() + "\n",
+    }
+    for name, text in texts.items():
+        files.write_whole(folder / name, text)
+
+
+def _about_warmup(config: TrainingConfig) -> str | None:
+    if config.epochs > config.warmup_epochs:
+        return None
+    return (
+        f"of {config.warmup_epochs:g} epochs takes all {config.epochs:g}, so the"
+        " learning rate rises to the end; give --warmup-epochs, or more --epochs"
+    )
+
+
+def go_on_with(folder: Path) -> str:
+    """The line that says how to go on."""
+    return f"{'Go on with':<11} python -m nas.train --resume {shlex.quote(str(folder))}"
+
+
+def _test(options: Options) -> tuple[Examples | None, str | None]:
+    """Returns the test split, or why there is none."""
+    try:
+        return catalog.load_test(options.dataset, data_dir=options.data_dir), None
+    except ValueError as error:
+        return None, str(error)
+
+
+def _say_result(result: training.Result, say: training.Say) -> None:
+    for split, found in (("Validation", result.validation), ("Test", result.test)):
+        for name, value in (found or {}).items():
+            say(split, f"{name} {value:.2%}")
 
 
 @command_line.command("nas.train")
@@ -238,29 +357,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = terminal.printable(f"{heading:<11} {text}")
         console.print(shown, markup=False, highlight=False)
 
-    interrupts = Interrupts()
-    interrupts.install()
     with contextlib.ExitStack() as stack:
+        departure = stack.enter_context(Departure("nas.train: interrupted"))
         try:
             parsed = parse(arguments)
+            if parsed.resume:
+                departure.last_words = go_on_with(parsed.resume)
+            if parsed.resume and (result := training.finished(parsed.resume)):
+                say("Finished", f"{parsed.resume} is trained; nothing is changed")
+                _say_result(result, say)
+                return 0
             compilation.use_cache(compilation.default_cache_folder())
-            plan = _plan(parsed, stack, say)
+            plan = _plan(parsed, stack, say, departure)
             run = training.Run(plan, say)
-        except Interrupted as interrupt:
-            return interrupt.exit_status
         except (command_line.UsageError, ValueError, OSError) as error:
             return models.complain("nas.train", error)
         say("Devices", f"{parsed.devices or jax.local_device_count()}")
         try:
             result = run.train()
-        except Interrupted as interrupt:
-            say("Go on with", f"python -m nas.train --resume {plan.folder}")
-            return interrupt.exit_status
         except (loop.DivergedError, ValueError, OSError) as error:
             return models.complain("nas.train", error, 1)
-    for split in ("validation", "test"):
-        for name, value in result.get(split, {}).items():
-            say(split.capitalize(), f"{name} {value:.2%}")
+    _say_result(result, say)
     say("Written", f"model/, result.json in {plan.folder}")
     return 0
 

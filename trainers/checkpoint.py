@@ -67,6 +67,18 @@ class Checkpoints:
         """Steps done at the latest checkpoint; None if there is none."""
         return self._manager.latest_step()
 
+    def facts(self) -> dict[str, Any]:
+        """Returns the numbers beside the latest state; none without a checkpoint.
+
+        Raises:
+          CheckpointError: if they cannot be read.
+        """
+        if self.step is None:
+            return {}
+        return self._read(ocp.args.Composite(**{_FACTS: ocp.args.JsonRestore()}))[
+            _FACTS
+        ]
+
     def save(
         self, step: int, state: NetworkState, facts: Mapping[str, JsonValue]
     ) -> None:
@@ -92,32 +104,35 @@ class Checkpoints:
         Raises:
           CheckpointError: if there is none, it is damaged, or of another network.
         """
-        step = self.step
-        if step is None:
+        if self.step is None:
             raise CheckpointError(
                 f"{self._folder} must hold a checkpoint and holds none; start anew"
             )
         wanted = jax.tree.map(ocp.tree.to_shape_dtype_struct, _tree(like))
-        before, sys.excepthook = sys.excepthook, _not_of_late_reads
-        try:
-            found = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    **{
-                        _STATE: ocp.args.StandardRestore(wanted),
-                        _FACTS: ocp.args.JsonRestore(),
-                    }
-                ),
+        found = self._read(
+            ocp.args.Composite(
+                **{
+                    _STATE: ocp.args.StandardRestore(wanted),
+                    _FACTS: ocp.args.JsonRestore(),
+                }
             )
-        except _DAMAGED as error:
-            raise CheckpointError(
-                f"{self._folder / str(step)} must be a whole checkpoint of this network"
-                f" and recipe: {' '.join(str(error).split())[:200]}; remove the folder"
-                " to start anew"
-            ) from None
-        sys.excepthook = before
+        )
         leaves = [found[_STATE][name] for name in sorted(found[_STATE])]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), found[_FACTS]
+
+    def _read(self, wanted: ocp.args.Composite) -> Any:
+        before, sys.excepthook = sys.excepthook, _not_of_late_reads
+        try:
+            found = self._manager.restore(self.step, args=wanted)
+        except _DAMAGED as error:
+            path = self._folder / str(self.step)
+            raise CheckpointError(
+                f"{path} must be a whole checkpoint of this network and recipe:"
+                f" {' '.join(str(error).split())[:200]}; remove the folder to start"
+                " anew"
+            ) from None
+        sys.excepthook = before
+        return found
 
 
 def _not_of_late_reads(

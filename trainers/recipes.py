@@ -28,8 +28,10 @@ class TrainingConfig:
     """Passes over the training split."""
     batch_size: int
     """Images in a step, over all devices."""
-    resolution: int | None
-    """Side in pixels of the images; by default the architecture's."""
+    resolution: int | Literal["architecture", "data"]
+    """Side in pixels of the images, the architecture's own, or, with `data`, that of
+    the data's images where all have one size: at least 32, at most the architecture's.
+    """
     optimizer: Literal["sgd", "rmsprop", "adamw"]
     """Update rule: Nesterov momentum, TensorFlow 1's RMSProp, or AdamW."""
     learning_rate: float
@@ -77,6 +79,11 @@ class TrainingConfig:
         self._check_parts()
 
     def _check_parts(self) -> None:
+        if isinstance(self.resolution, int) and self.resolution < 1:
+            raise ValueError(
+                "resolution must be at least 1 pixel, or architecture, or data, got"
+                f" {self.resolution}"
+            )
         if not 0 <= self.randaugment_magnitude <= randaugment.MAX_MAGNITUDE:
             raise ValueError(
                 "randaugment_magnitude must be from 0 to 10, got"
@@ -155,7 +162,7 @@ class TrainingConfig:
 EFFICIENTNET = TrainingConfig(
     epochs=350,
     batch_size=4096,
-    resolution=None,
+    resolution="architecture",
     optimizer="rmsprop",
     learning_rate=0.016,
     schedule="staircase",
@@ -166,7 +173,7 @@ EFFICIENTNET = TrainingConfig(
 SHORT = TrainingConfig(
     epochs=10,
     batch_size=128,
-    resolution=32,
+    resolution="data",
     optimizer="adamw",
     learning_rate=0.006,
     schedule="cosine",

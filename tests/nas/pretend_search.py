@@ -21,6 +21,7 @@ from pathlib import Path
 import overheard
 
 from nas import evaluators, search
+from nas.run_data import RunData
 from search_space.spec import ArchSpec
 from trainers.measurement import Infeasible, Measurement
 
@@ -91,5 +92,5 @@ if __name__ == "__main__":
     sleeper = Sleeper(float(sys.argv[1]), sys.argv[2])
     if sleeper.trouble == "alone":
         sys.modules["nas.tune"] = Alone
-    evaluators.build = lambda *_: (sleeper, "children that sleep")
+    evaluators.build = lambda *_: (sleeper, RunData(description="children that sleep"))
     sys.exit(search.main(sys.argv[3:]))

@@ -1,4 +1,4 @@
-"""Harm done to searches with real children on digits, and the count at their end.
+"""Harm done to searches and training runs on digits, and the count at their end.
 
 `make chaos` runs these, which takes some minutes, and prints figures. The short form,
 in the ordinary suite, is in test_search_process.py.
@@ -16,6 +16,8 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
+from search_space import codec
+from search_space.spec import ArchSpec, Head, MBConvStage, Stem
 from tests.nas.search_process import (
     PRETEND,
     REAL,
@@ -27,6 +29,14 @@ from tests.nas.search_process import (
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
 BATCH_SIZE = 5
+TINY_NETWORK = ArchSpec(
+    name="tiny",
+    resolution=8,
+    activation="swish",
+    stem=Stem(channels=8, stride=1),
+    stages=(MBConvStage(channels=8, kernel=3, stride=2, expansion=2, repeats=1),),
+    head=Head(channels=16, dropout=0.2),
+)
 GIVEN_UP = "its worker died (4 attempts)"
 
 
@@ -238,3 +248,35 @@ def test_five_thousand_trivial_children(tmp_path, told):
     )
     assert kb_per_child < 10
     assert opened < 30
+
+
+def test_a_training_run_killed_at_random_moments_gives_the_same_losses(tmp_path):
+    """Twenty times, in a run that is saving most of the time."""
+    moments = random.Random(0)
+    flags = ["--epochs", "8", "--save-every", "1", "--devices", "1"]
+    network = str(tmp_path / "tiny.json")
+    (tmp_path / "tiny.json").write_text(codec.dumps(TINY_NETWORK))
+    command = [sys.executable, "-m", "nas.train"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*command, network, "--output", whole, *flags], check=True)
+    steps = []
+    for _ in range(20):
+        resumable = (cut / "training.json").exists()
+        if not resumable:
+            shutil.rmtree(cut, ignore_errors=True)
+        how = ["--resume", cut] if resumable else [network, "--output", cut, *flags]
+        with (tmp_path / "log").open("a") as log:
+            process = subprocess.Popen([*command, *how], stdout=log, stderr=log)
+        until = time.monotonic() + moments.uniform(5.0, 30.0)
+        while time.monotonic() < until and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        assert process.wait() in (0, -9), (tmp_path / "log").read_text()
+        folder = cut / "last"
+        names = [p.name for p in folder.iterdir()] if folder.exists() else []
+        steps.append(max((int(name) for name in names if name.isdigit()), default=0))
+    subprocess.run([*command, "--resume", cut], check=True)
+    assert steps == sorted(steps)
+    for name in ("losses.jsonl", "result.json"):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    say(f"steps done when the run was killed: {steps}")

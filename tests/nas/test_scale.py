@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from nas import definition, journal, report, scale
@@ -271,3 +273,18 @@ def test_a_real_grid_on_two_workers(tmp_path):
     point = next(child for child in children if child.tokens[1] == 1)
     assert record["members"][1]["validation_accuracy"]["mean"] == point.accuracy
     assert record["members"][1]["num_macs"] == point.num_macs
+
+
+def test_a_grid_does_not_go_on_with_other_data(alone, capsys, tmp_path):
+    for shade, name in enumerate(("cat", "dog")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = np.full((8, 8, 3), 50 + 20 * shade + i, np.uint8)
+            pixels[: i + 1] = 0
+            PIL.Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i}.png")
+    alone(stop_after=1)
+    data = ["--dataset", "./pictures", "--workers", "1"]
+    assert scale.main(["efficientnet-b0", *GRID, *data, "--output", "run"]) == 1
+    (tmp_path / "pictures" / "dog").rename(tmp_path / "pictures" / "ant")
+    assert scale.main(["--resume", "run"]) == 2
+    assert "class 'dog' is now called 'ant'" in capsys.readouterr().err

@@ -1,19 +1,25 @@
 """Training runs through the command: resuming, sharding, transfer, bad input."""
 
+import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import types
+from pathlib import Path
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 
-from nas import train, training
+from nas import fitting, train, training
 from search_space import codec, zoo
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers import saved
+from trainers import checkpoint, recipes, saved
 
 TINY = ArchSpec(
     name="tiny",
@@ -84,29 +90,217 @@ def test_the_model_it_leaves_has_the_accuracy_it_states(whole):
     assert accuracy == pytest.approx(result["test"]["accuracy of EMA"])
 
 
-def test_killed_and_resumed_gives_the_same_losses(whole, home):
-    """kill -9 in the middle, with losses on the disk that no checkpoint covers."""
-    script = (
-        "import os, sys\nfrom nas import train, training\n"
-        "append = training._append_losses\n"
-        "def die(path, start, losses):\n"
-        "    append(path, start, losses)\n"
-        "    if start >= 16: os.kill(os.getpid(), 9)\n"
-        "training._append_losses = die\n"
-        "train.main(sys.argv[1:])\n"
-    )
-    command = [sys.executable, "-c", script, "tiny.json", "--output", "cut", *FLAGS]
+DIE = "import os, sys\nfrom nas import train, training\n"
+AFTER_LOSSES = (
+    "append = training._append_losses\n"
+    "def die(path, start, losses):\n"
+    "    append(path, start, losses)\n"
+    "    if start >= 16: os.kill(os.getpid(), 9)\n"
+    "training._append_losses = die\n"
+)
+BETWEEN_BEST_AND_LAST = (
+    "save = training.Checkpoints.save\n"
+    "def die(self, step, state, facts):\n"
+    "    save(self, step, state, facts)\n"
+    "    if self._folder.name == 'best': os.kill(os.getpid(), 9)\n"
+    "training.Checkpoints.save = die\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "moment", "most"),
+    [("cut", AFTER_LOSSES, 47), ("between", BETWEEN_BEST_AND_LAST, 46)],
+)
+def test_killed_and_resumed_gives_the_same_losses(whole, home, name, moment, most):
+    """kill -9, with losses or the best weights on the disk that `last` is behind."""
+    script = f"{DIE}{moment}train.main(sys.argv[1:])\n"
+    command = [sys.executable, "-c", script, "tiny.json", "--output", name, *FLAGS]
     done = subprocess.run(command, cwd=home, check=False, capture_output=True)
     assert done.returncode == -9, done.stderr.decode()
-    assert 16 < len(training.read_losses(home / "cut" / "losses.jsonl")) < 47
-    assert train.main(["--resume", "cut", "--devices", "1"]) == 0
+    assert 0 < len(training.read_losses(home / name / "losses.jsonl")) < most
+    assert train.main(["--resume", name, "--devices", "1"]) == 0
     np.testing.assert_array_equal(
-        training.read_losses(home / "cut" / "losses.jsonl"),
+        training.read_losses(home / name / "losses.jsonl"),
         training.read_losses(whole / "losses.jsonl"),
     )
-    assert (home / "cut" / "result.json").read_text() == (
+    assert (home / name / "result.json").read_text() == (
         whole / "result.json"
     ).read_text()
+
+
+def has_taken_over(process):
+    """Whether the process handles SIGTERM, which Python itself does not."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "until", "times"),
+    [
+        ("importing", None, 1),
+        ("compiling", "Compiling", 2),
+        ("saving", "Step", 1),  # after every step
+    ],
+)
+def test_ctrl_c_ends_in_one_line(home, name, until, times):
+    flags = [*FLAGS, "--epochs", "400", "--save-every", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas.train", "tiny.json", "--output", name, *flags],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(Path(train.__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    if until is None:
+        while not has_taken_over(process):
+            time.sleep(0.01)
+    else:
+        while not process.stdout.readline().startswith(until):
+            assert process.poll() is None
+        time.sleep(0.5)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    last = out.splitlines()[-1]
+    if until is None:
+        assert (out, err) == ("nas.train: interrupted\n", "")
+        return
+    assert last == f"Go on with  python -m nas.train --resume {name}"
+    assert train.parse(["--resume", name]).options.training.epochs == 400
+
+
+def contents(folder):
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_finished_run_that_is_resumed_changes_nothing(whole, capsys):
+    before = contents(whole)
+    capsys.readouterr()
+    assert train.main(["--resume", str(whole)]) == 0
+    assert contents(whole) == before
+    said = capsys.readouterr().out
+    result = json.loads((whole / "result.json").read_text())
+    assert "nothing is changed" in said
+    assert f"Test        accuracy {result['test']['accuracy']:.2%}" in said
+
+
+def test_what_is_said_before_the_first_step(capsys):
+    short = [*FLAGS, "--epochs", "0.4", "--warmup-epochs", "0.5"]
+    assert train.main(["tiny.json", "--output", "said", *short]) == 0
+    said = capsys.readouterr().out.splitlines()
+    headings = [line.split()[0] for line in said]
+    for earlier, later in itertools.pairwise(
+        ["Loading", "Data", "Resolution", "Warm-up", "Reading", "Compiling", "Step"]
+    ):
+        assert headings.index(earlier) < headings.index(later)
+    assert any("of 0.5 epochs takes all 0.4" in line for line in said)
+
+
+def test_final_trains_on_validation_images_too_and_keeps_the_last_weights(home, capsys):
+    """1,497 digits that are not for the test are 12 steps of 128, not 8 of 998."""
+    flags = [*FLAGS, "--epochs", "1", "--mixup", "0", "--cutmix", "0"]
+    assert train.main(["tiny.json", "--output", "final", "--final", *flags]) == 0
+    said = capsys.readouterr().out
+    assert "the last weights are kept" in said
+    assert "Reading     1,497 images" in said
+    result = json.loads((home / "final" / "result.json").read_text())
+    assert result["steps"] == round(1497 / 128)
+    assert set(result) == {"version", "steps", "test"}
+    assert not (home / "final" / "best").exists()
+    card = saved.load(home / "final" / "model").card
+    assert "training and validation images together" in card.weights
+    last = checkpoint.Checkpoints(home / "final" / "last")
+    with last:
+        assert last.step == 12
+
+
+def unfinished(run, copy):
+    shutil.copytree(run, copy)
+    (copy / "result.json").unlink()
+    return copy
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_a_line(whole, home, capsys):
+    """It has no data.json, and null stood for the architecture's resolution."""
+    run = unfinished(whole, home / "earlier")
+    (run / "data.json").unlink()
+    options = json.loads((run / "training.json").read_text())
+    options["training"]["resolution"] = None
+    del options["final"]
+    (run / "training.json").write_text(json.dumps(options))
+    assert train.main(["--resume", str(run), "--devices", "1"]) == 0
+    assert "Unchecked" in capsys.readouterr().out
+    assert (run / "result.json").read_text() == (whole / "result.json").read_text()
+
+
+def test_other_data_are_refused_and_nothing_is_touched(whole, home, capsys):
+    run = unfinished(whole, home / "other")
+    data = json.loads((run / "data.json").read_text())
+    data["class_names"][3] = "drei"
+    (run / "data.json").write_text(json.dumps(data))
+    before = contents(run)
+    told = refused(capsys, "--resume", str(run))
+    assert "class 'drei' is now called '3'" in told
+    assert contents(run) == before
+
+
+def test_a_run_finds_its_relative_folder_from_elsewhere(home, capsys, monkeypatch):
+    """And not the one of the same name that is there."""
+    rng = np.random.default_rng(0)
+    for root, names in (("pictures", "ab"), ("elsewhere/pictures", "cd")):
+        for name in names:
+            (home / root / name).mkdir(parents=True)
+            for i in range(9):
+                pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                PIL.Image.fromarray(pixels).save(home / root / name / f"{i}.png")
+    flags = ["--batch-size", "4", "--epochs", "1", "--devices", "1"]
+    data = ["--dataset", "./pictures", "--validation", "4"]
+    assert train.main(["tiny.json", "--output", "rel", *data, *flags]) == 0
+    (home / "rel" / "result.json").unlink()
+    monkeypatch.chdir(home / "elsewhere")
+    assert train.main(["--resume", str(home / "rel"), "--devices", "1"]) == 0
+    assert saved.load(home / "rel" / "model").card.class_names == ("a", "b")
+    (home / "rel" / "result.json").unlink()
+    (home / "pictures" / "b").rename(home / "pictures" / "c")
+    assert "class 'b' is now called 'c'" in refused(
+        capsys, "--resume", str(home / "rel")
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "image_size", "asked", "side"),
+    [
+        (224, (64, 64), "data", 64),
+        (224, (48, 64), "data", 48),
+        (224, (28, 28), "data", 32),  # no network has anything left of less
+        (224, (300, 400), "data", 224),
+        (224, None, "data", 224),
+        (260, None, "data", 260),  # a scaled member keeps its own
+        (260, (28, 28), "architecture", 260),
+        (224, (28, 28), 96, 96),
+        (8, (28, 28), "data", 8),
+    ],
+)
+def test_resolutions(own, image_size, asked, side):
+    dataset = types.SimpleNamespace(image_size=image_size)
+    spec = types.SimpleNamespace(resolution=own)
+    found, why = fitting.resolution_of(spec, dataset, asked)
+    assert found == side
+    assert str(own) in why or side == own
+
+
+def test_the_recipes_say_where_their_resolution_comes_from():
+    found = {name: config.resolution for name, config in recipes.RECIPES.items()}
+    assert found == {"short": "data", "efficientnet": "architecture"}
 
 
 def test_several_devices_give_the_losses_of_one(whole, home):
@@ -162,6 +356,9 @@ def refused(capsys, *arguments):
         (["tiny.json", "--head-only"], "--head-only needs trained weights"),
         (["tiny.json", "--save-every", "0"], "--save-every must be at least 1"),
         (["efficientnet-b0", "--resolution", "16"], "at least the total stride 32"),
+        (["tiny.json", "--resolution", "0"], "resolution must be at least 1 pixel"),
+        (["tiny.json", "--resolution", "-8"], "resolution must be at least 1 pixel"),
+        (["tiny.json", "--final", "--validation", "9"], "--final holds nothing out"),
         (["tiny.json", "--init", "tiny.json"], ".safetensors, .pth, .pt or .bin"),
         (["tiny.json", "--init", "none.safetensors"], "none.safetensors"),
         (["tiny.json", "--devices", "64", "--output", "x64"], "got 64 of"),
@@ -184,6 +381,7 @@ def test_a_resumed_run_keeps_its_options(capsys, whole):
 
 def test_a_damaged_checkpoint_ends_in_one_line(capsys, whole, home):
     shutil.copytree(whole, home / "damaged")
+    (home / "damaged" / "result.json").unlink()
     for file in (home / "damaged" / "last").rglob("*"):
         if file.is_file() and file.stat().st_size > 1000:
             file.write_bytes(file.read_bytes()[:100])

@@ -1,6 +1,7 @@
 """The stream against the arrays in memory, and the laws of random crops."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -97,6 +98,47 @@ def test_crops_lie_inside_with_the_area_and_shape_asked_for(height, width, area,
         assert (wide + 0.5) * (high + 0.5) >= area * height * width
         assert (wide + 0.5) / (high - 0.5) >= 3 / 4
         assert (wide - 0.5) / (high + 0.5) <= 4 / 3
+
+
+def test_reading_ahead_stays_within_its_bytes(noise, monkeypatch):
+    """Images that are decoded when one batch has been asked for."""
+    decoded = []
+
+    class Counting:
+        def __init__(self, whole):
+            self.whole = whole
+
+        def __len__(self):
+            return len(self.whole)
+
+        def __getitem__(self, index):
+            decoded.append(index)
+            return self.whole[index]
+
+    counted = dataclasses.replace(noise, train=Counting(noise.train))
+    monkeypatch.setattr(stream, "READ_AHEAD_BYTES", 6 * 6 * 3 * 10)
+    monkeypatch.setattr(stream, "_num_cores", lambda: 16)
+    feed = StreamFeed.of(counted, 6)
+    decoded.clear()
+    batches = feed.train_batches(batch_size=4, steps=25, seed=0)
+    next(batches)
+    time.sleep(1.0)  # idle threads go on for as long as they may
+    # A batch is given out, and ten images are ahead of it,
+    # where two batches for each of 16 threads were all 25.
+    assert 4 + 10 <= len(decoded) <= 4 + 10 + 1
+    assert stream.images_ahead(4, 6 * 6 * 3) == 10
+    assert len(list(batches)) == 24
+    assert len(decoded) == 100
+
+
+def test_what_is_read_ahead_of_the_papers_batch():
+    """4,096 images of 224 pixels, three bytes each: 588 MiB a batch."""
+    image = 224 * 224 * 3
+    ahead = stream.images_ahead(4096, image)
+    assert ahead * image <= 2**30 < (ahead + 1) * image
+    assert ahead >= 4096
+    for batch, side in ((4096, 600), (8192, 224)):  # at least a batch
+        assert stream.images_ahead(batch, side * side * 3) == batch
 
 
 def test_the_limit_decides_where_images_are(noise):

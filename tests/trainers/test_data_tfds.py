@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from trainers.data import catalog, memory
+from trainers.data import catalog, fingerprint, memory
 from trainers.data import tfds as source
 
 NUM = {"train": 9, "validation": 3, "test": 4}
@@ -101,6 +101,19 @@ def test_reads_what_was_written_without_the_test_split(data_dir, name, size):
         (200 + i, i % 2) for i in range(4)
     ]
     assert memory.prepare(dataset, 4)["train"].images.shape == (6, 4, 4, 3)
+
+
+def test_fingerprints_of_the_same_files_agree_and_of_another_version_do_not(data_dir):
+    first, again = (
+        fingerprint.of(catalog.load("few_arrays", seed=0, data_dir=data_dir))
+        for _ in range(2)
+    )
+    assert first == again
+    assert first.num_examples == {"train": 6, "validation": 3}
+    other = catalog.load("few_pngs", seed=0, data_dir=data_dir)
+    assert fingerprint.of(other).digests["train"] != first.digests["train"]
+    reseeded = catalog.load("few_arrays", seed=1, data_dir=data_dir)
+    assert fingerprint.of(reseeded).digests != first.digests  # other records are kept
 
 
 def test_the_validation_split_stands_in_for_an_unlabelled_test_split(data_dir):

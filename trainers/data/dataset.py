@@ -63,6 +63,22 @@ class Subset:
         return self.whole[int(self.indices[index])]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Joined:
+    """The examples of `first`, then those of `second`."""
+
+    first: Examples
+    second: Examples
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> tuple[Image, int]:
+        if index < len(self.first):
+            return self.first[index]
+        return self.second[index - len(self.first)]
+
+
 def iterate(examples: Examples) -> Iterator[tuple[Image, int]]:
     """Yields the examples in order."""
     for index in range(len(examples)):

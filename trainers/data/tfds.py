@@ -41,6 +41,18 @@ class TfdsExamples:
         record = self.source[index]
         return np.asarray(record[self.image_key]), int(record[self.label_key])
 
+    def version(self) -> str:
+        """Returns the set's name with its configuration, version and split."""
+        source: Any = self.source
+        return f"{source.dataset_info.full_name} {source.split}"
+
+    def files(self) -> list[str]:
+        """Returns the files that hold the records, in order."""
+        source: Any = self.source
+        return [
+            str(path) for path in source.dataset_info.splits[source.split].filepaths
+        ]
+
 
 def names() -> list[str]:
     """Returns the names of TFDS's stock sets, whatever they are for."""
