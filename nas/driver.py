@@ -27,6 +27,7 @@ from nas.resources import Allotment, NotThereError, ResourceError, WorkerOptions
 from nas.run_folder import RunFolder
 from nas.scalars import Scalars
 from nas.session import Decoder, ReplayError, Reward, Session
+from trainers import compilation
 
 # A GPU machine takes minutes to start, and a cloud that has none to give takes longer.
 _PATIENCE_SECONDS = 1800.0
@@ -129,6 +130,9 @@ def _conduct(
         ):
             in_process.run(session, undertaking.evaluator, check=interrupts.check)
         return
+    # Workers on this machine will find the same, and nobody reads what they print.
+    if reason := compilation.refusal(compilation.default_cache_folder()):
+        line(console, "Cache", f"not used: {reason}")
     from nas import tune  # here, because Ray takes seconds to import
 
     # Ray forks as it starts, which it must do before JAX starts its threads.

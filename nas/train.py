@@ -237,7 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.ExitStack() as stack:
         try:
             parsed = parse(arguments)
-            compilation.use_cache(compilation.default_cache_folder())
+            cache = compilation.default_cache_folder()
+            if not compilation.use_cache(cache):
+                say("Cache", f"not used: {compilation.refusal(cache)}")
             plan = _plan(parsed, stack, say)
             run = training.Run(plan, say)
         except Interrupted as interrupt:
