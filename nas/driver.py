@@ -20,6 +20,7 @@ from nas.command_line import complain
 from nas.display import display
 from nas.evaluators import EvaluationError, Evaluator, PredictChildren
 from nas.interrupts import Interrupted, Interrupts
+from nas.objective import MULTIPLY_ADDS, Objective
 from nas.policy_log import PolicyLog
 from nas.progress import Progress
 from nas.proposals import Proposals
@@ -48,6 +49,7 @@ class Undertaking:
     batch_size: int
     folder: RunFolder
     contents: journal.Contents
+    objective: Objective = MULTIPLY_ADDS
 
 
 def check_workers(options: WorkerOptions) -> None:
@@ -222,7 +224,9 @@ def _watched(
 ) -> Iterator[None]:
     """Shows the session on the screen and logs it for TensorBoard."""
     progress = Progress(
-        num_children=undertaking.num_children, earlier=undertaking.contents.children
+        num_children=undertaking.num_children,
+        earlier=undertaking.contents.children,
+        objective=undertaking.objective,
     )
     session.watch(progress)  # first: the others read it
     scalars = Scalars(undertaking.folder.tensorboard, progress)
