@@ -46,7 +46,7 @@ class RunFolder:
 
     @property
     def pareto(self) -> Path:
-        """The children that no other beats in both accuracy and the objective."""
+        """The children that no other beats in accuracy and the objective."""
         return self.path / "pareto.json"
 
     @property
