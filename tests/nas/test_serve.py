@@ -56,21 +56,23 @@ def child(index, reward, **changes):
     return journal.Trained(
         **facts, reward=reward, accuracy=reward / 2, losses=(2.0, 1.0), num_steps=2,
         images_per_second=10.0,
-        seconds=journal.Seconds(compile=1.0, train=2.0, eval=3.0),
+        seconds=journal.Seconds(compile=1.0, train=2.0, eval=3.0), **changes,
     )  # fmt: skip
 
 
 class Run:
     """A run's folder that grows."""
 
-    def __init__(self, path, *, dataset="digits", controller="ppo"):
+    def __init__(self, path, *, dataset="digits", controller="ppo", reward=None):
         path.mkdir()
         self.folder = run_folder.RunFolder(path)
         search = definition.SearchOptions(controller=controller)
         header = journal.Header(
             created=1.7e9,
             num_children=10,
-            definition=definition.to_json(Definition(search=search)),
+            definition=definition.to_json(
+                Definition(search=search, reward=reward or definition.RewardOptions())
+            ),
             dataset=dataset,
             versions={},
         )
@@ -342,6 +344,28 @@ def test_runs_are_compared(tmp_path, monkeypatch, capsys):
     other.add(child(0, 0.5))
     assert report.main(["a", "c", "--output", "x.html"]) == 0
     assert "The runs differ in data set" in Path("x.html").read_text()
+
+
+def test_fronts_are_compared_over_what_all_runs_weigh(tmp_path, monkeypatch):
+    """Latencies where both weigh those; else multiply-adds, which both count."""
+    monkeypatch.chdir(tmp_path)
+    latency = definition.RewardOptions(target_latency=20.0, latency_table="t.json")
+    for name, reward in (("a", latency), ("b", latency), ("c", None)):
+        run = Run(tmp_path / name, reward=reward)
+        run.add(child(0, 0.5, objective=12.5 if reward else None))
+    axes, values = {}, {}
+    for other in ("b", "c"):
+        assert report.main(["a", other]) == 0
+        text = Path("comparison.html").read_text()
+        data = re.search(r'id="data">(.*?)</script>', text)[1]
+        sections = {one["id"]: one for one in json.loads(data)["sections"]}
+        figure = sections["fronts"]["figure"]
+        axes[other] = figure["layout"]["xaxis"]["title"]["text"]
+        values[other] = [line["x"] for line in figure["data"]]
+        assert "<td>12.5 ms</td>" in sections["table"]["html"]
+    assert axes == {"b": "latency in ms", "c": "multiply-adds"}
+    assert values == {"b": [[12.5]] * 2, "c": [[300_000_000]] * 2}
+    assert "<td>300M multiply-adds</td>" in sections["table"]["html"]
 
 
 @pytest.fixture(scope="module")
