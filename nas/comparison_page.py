@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from nas import definition, drawing, journal, page, results
+from nas.objective import MULTIPLY_ADDS, Objective
 from nas.page import Section, View
 from nas.quantity import format_flops
 
@@ -16,6 +17,7 @@ _COLUMNS = (
     "found by child",
     "its accuracy",
     "its multiply-adds",
+    "its objective",
 )
 
 
@@ -45,13 +47,22 @@ def view(runs: Mapping[str, journal.Contents]) -> View:
                 id="fronts",
                 heading="Pareto fronts",
                 figure=(
-                    drawing.fronts(measured, accuracy=_accuracy(runs))
+                    drawing.fronts(measured, _objective(runs), accuracy=_accuracy(runs))
                     if measured
                     else None
                 ),
             ),
         ],
     )
+
+
+def _objective(runs: Mapping[str, journal.Contents]) -> Objective:
+    """What all runs weigh accuracy against; else multiply-adds, which all count."""
+    found = {
+        definition.objective(definition.from_json(contents.header.definition))
+        for contents in runs.values()
+    }
+    return found.pop() if len(found) == 1 else MULTIPLY_ADDS
 
 
 def _accuracy(runs: Mapping[str, journal.Contents]) -> str:
@@ -92,7 +103,8 @@ def _child_text(header: journal.Header) -> str:
 
 
 def _row(name: str, contents: journal.Contents) -> tuple[str, ...]:
-    search = definition.from_json(contents.header.definition).search
+    run = definition.from_json(contents.header.definition)
+    search, objective = run.search, definition.objective(run)
     best = results.best(contents.trained)
     cells = (
         name,
@@ -102,11 +114,12 @@ def _row(name: str, contents: journal.Contents) -> tuple[str, ...]:
         str(len(contents.failed)),
     )
     if best is None:
-        return (*cells, "", "", "", "")
+        return (*cells, "", "", "", "", "")
     return (
         *cells,
         f"{best.reward:.4f}",
         str(best.index),
         f"{best.accuracy:.2%}",
         format_flops(best.num_macs),
+        objective.shown(objective.of(best)),
     )

@@ -15,6 +15,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from nas import reward
 from nas.command_line import UsageError
+from nas.objective import MULTIPLY_ADDS, Objective
 from nas.quantity import format_flops, parse_flops, parse_milliseconds
 from nas.session import Reward
 from search_space import spaces
@@ -222,8 +223,8 @@ def build_reward(definition: Definition) -> Reward:
       ValueError: if an exponent rewards cost, or does not belong to this reward, or
         the target does not belong to the objective.
     """
-    cost = _build_reward(definition.reward, _target(definition))
-    if _is_throughput(definition.reward.objective):
+    cost = _build_reward(definition.reward, _target_cost(definition))
+    if objective(definition).goal == "max":
         return reward.HigherIsBetter(reward=cost)
     return cost
 
@@ -231,14 +232,13 @@ def build_reward(definition: Definition) -> Reward:
 def describe_reward(definition: Definition) -> str:
     """Returns the reward's kind and target in words."""
     options = definition.reward
-    if options.target_latency is not None:
-        target = f"{options.target_latency:g} ms by {options.latency_table}"
-    elif options.objective == FLOPS:
-        target = f"{format_flops(definition.search.target_flops)} multiply-adds"
-    else:
-        unit = "images a second" if _is_throughput(options.objective) else "ms"
-        target = f"{options.target:g} {unit}, predicted {options.objective}"
-    return f"{options.reward}, target {target}"
+    aimed_at, wanted = objective(definition), target(definition)
+    text = "none" if wanted is None else aimed_at.shown(wanted)
+    if options.latency_table is not None:
+        text += f" by {options.latency_table}"
+    elif not aimed_at.is_counted:
+        text += f", {aimed_at.name}"
+    return f"{options.reward}, target {text}"
 
 
 def accuracy_name(definition: Definition) -> str:
@@ -248,17 +248,34 @@ def accuracy_name(definition: Definition) -> str:
     return "validation accuracy"
 
 
-def weighs_flops(definition: Definition) -> bool:
-    """Returns whether multiply-adds are what accuracy is weighed against."""
+def objective(definition: Definition) -> Objective:
+    """Returns what accuracy is weighed against."""
     options = definition.reward
-    return options.objective == FLOPS and options.target_latency is None
+    if options.target_latency is not None:
+        return Objective(name="latency", unit="ms")
+    if options.objective == FLOPS:
+        return MULTIPLY_ADDS
+    name = f"predicted {options.objective}"
+    if _is_throughput(options.objective):
+        return Objective(name=name, unit="images a second", goal="max")
+    return Objective(name=name, unit="ms")
+
+
+def target(definition: Definition) -> float | None:
+    """Returns the objective's target, in its unit; None if none was given."""
+    options = definition.reward
+    if options.target_latency is not None:
+        return options.target_latency
+    if options.objective == FLOPS:
+        return definition.search.target_flops
+    return options.target
 
 
 def _is_throughput(objective: str) -> bool:
     return objective.startswith("throughput-")
 
 
-def _target(definition: Definition) -> float:
+def _target_cost(definition: Definition) -> float:
     """Returns the target as a cost: lower is better."""
     options, flops = definition.reward, definition.search.target_flops
     if (options.target_latency is None) != (options.latency_table is None):

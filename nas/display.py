@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nas import journal, terminal
+from nas.objective import MULTIPLY_ADDS, Objective
 from nas.progress import Progress
-from nas.quantity import format_flops
 from nas.session import Job
 
 # Plain lines are for logs: a fast search must not write thousands of them.
@@ -109,8 +109,10 @@ class LiveDisplay:
             f"{progress.num_infeasible} infeasible"
         )
         table.add_row("children", counts)
-        table.add_row("best", escape(terminal.printable(describe(progress.best))))
-        table.add_row("last", escape(terminal.printable(describe(progress.last))))
+        best = describe(progress.best, progress.objective)
+        table.add_row("best", escape(terminal.printable(best)))
+        last = describe(progress.last, progress.objective)
+        table.add_row("last", escape(terminal.printable(last)))
         table.add_row("pace", _pace(progress))
         bar = ProgressBar(total=progress.num_children, completed=progress.num_done)
         return Group(bar, Text(), table)  # a bar does not end its line
@@ -123,25 +125,26 @@ def display(console: Console, progress: Progress) -> LiveDisplay | PlainDisplay:
     return PlainDisplay(console, progress)
 
 
-def describe(child: journal.Child | None) -> str:
-    """One line about a child: reward, accuracy and size, or why it failed."""
+def describe(child: journal.Child | None, objective: Objective) -> str:
+    """One line about a child: reward, accuracy and costs, or why it failed."""
     if child is None:
         return "none yet"
     if isinstance(child, journal.Failed):
         reason = " ".join(child.infeasible.split())
         shown = reason if len(reason) <= 100 else reason[:99] + "…"  # noqa: PLR2004
         return f"child {child.index}: infeasible: {shown}"
-    shown = (
+    costs = [MULTIPLY_ADDS.shown(child.num_macs)]
+    if not objective.is_counted:
+        costs.insert(0, f"{objective.name} {objective.shown(objective.of(child))}")
+    return (
         f"child {child.index}: reward {child.reward:.4f}, "
-        f"accuracy {child.accuracy:.2%}, {format_flops(child.num_macs)} multiply-adds"
+        f"accuracy {child.accuracy:.2%}, {', '.join(costs)}"
     )
-    if child.objective is not None:
-        shown += f", objective {child.objective:.4g}"
-    return shown
 
 
 def _line(child: journal.Child, progress: Progress) -> str:
-    parts = [f"[{progress.num_done}/{progress.num_children}] {describe(child)}"]
+    described = describe(child, progress.objective)
+    parts = [f"[{progress.num_done}/{progress.num_children}] {described}"]
     if progress.best is child:
         parts.append("best so far")
     elif progress.best is not None:

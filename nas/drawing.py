@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from nas import journal, results
 from nas.lineup import Result
+from nas.objective import Objective
 from nas.policy_log import Entry
-from nas.quantity import format_flops
 from search_space import layers
 from search_space.compound import Coefficients
 from search_space.space import Choice, Decision
@@ -38,16 +38,18 @@ _OTHER_KERNEL = "#CC79A7"
 
 def tradeoff(
     children: Sequence[journal.Trained],
+    objective: Objective,
+    *,
     target: float | None,
-    accuracy: str = "validation accuracy",
+    accuracy: str,
 ) -> go.Figure:
-    """Accuracy over multiply-adds, with the Pareto front and the target, if any.
+    """Accuracy over the objective, with the Pareto front and the target, if any.
 
     `accuracy` says what accuracy it is.
     """
     figure = go.Figure(layout=_LAYOUT)
     figure.add_scatter(
-        x=[child.num_macs for child in children],
+        x=[objective.of(child) for child in children],
         y=[child.accuracy for child in children],
         customdata=[(child.index, child.reward) for child in children],
         mode="markers",
@@ -59,13 +61,13 @@ def tradeoff(
             "size": 7,
         },
         hovertemplate=(
-            "child %{customdata[0]}<br>accuracy %{y:.2%}<br>%{x:.4s} multiply-adds"
+            f"child %{{customdata[0]}}<br>accuracy %{{y:.2%}}<br>{_value(objective)}"
             "<br>reward %{customdata[1]:.4f}<extra></extra>"
         ),
     )
-    best_of_all = results.front(children)
+    best_of_all = results.front(children, objective)
     figure.add_scatter(
-        x=[child.num_macs for child in best_of_all],
+        x=[objective.of(child) for child in best_of_all],
         y=[child.accuracy for child in best_of_all],
         mode="lines",
         line={"shape": "hv", "color": _ORANGE},
@@ -76,9 +78,9 @@ def tradeoff(
         figure.add_vline(
             x=target,
             line={"dash": "dash", "color": _GREY},
-            annotation_text=f"target {format_flops(target)}",
+            annotation_text=f"target {objective.shown(target)}",
         )
-    figure.update_xaxes(title="multiply-adds", tickformat="~s")
+    figure.update_xaxes(title=objective.title, tickformat="~s")
     figure.update_yaxes(title=accuracy, tickformat=".1%")
     return figure
 
@@ -130,31 +132,39 @@ def best_so_far(runs: Mapping[str, Sequence[journal.Trained]]) -> go.Figure:
 
 
 def fronts(
-    runs: Mapping[str, Sequence[journal.Trained]], *, accuracy: str
+    runs: Mapping[str, Sequence[journal.Trained]],
+    objective: Objective,
+    *,
+    accuracy: str,
 ) -> go.Figure:
-    """The Pareto front of accuracy and multiply-adds of each run, by its name.
+    """The Pareto front of accuracy and `objective` of each run, by its name.
 
     `accuracy` says what it is the accuracy of.
     """
     figure = go.Figure(layout=_LAYOUT)
     for (name, children), color in zip(runs.items(), _run_colors(), strict=False):
-        front = results.front(children)
+        front = results.front(children, objective)
         figure.add_scatter(
-            x=[child.num_macs for child in front],
+            x=[objective.of(child) for child in front],
             y=[child.accuracy for child in front],
             customdata=[child.index for child in front],
             mode="lines+markers",
             line={"shape": "hv", "color": color},
             name=html.escape(name),
             hovertemplate=(
-                "child %{customdata}<br>accuracy %{y:.2%}<br>%{x:.4s} multiply-adds"
+                f"child %{{customdata}}<br>accuracy %{{y:.2%}}<br>{_value(objective)}"
                 "<extra>%{fullData.name}</extra>"
             ),
         )
     figure.update_layout(showlegend=True)
-    figure.update_xaxes(title="multiply-adds", tickformat="~s")
+    figure.update_xaxes(title=objective.title, tickformat="~s")
     figure.update_yaxes(title=accuracy, tickformat=".1%")
     return figure
+
+
+def _value(objective: Objective) -> str:
+    """The value under the cursor, in plotly's words."""
+    return f"%{{x:.4s}} {objective.unit or objective.name}"
 
 
 def _run_colors() -> Iterator[str]:

@@ -20,6 +20,7 @@ from nas.command_line import NOBODY_READS, complain
 from nas.display import display
 from nas.evaluators import EvaluationError, Evaluator, PredictChildren
 from nas.interrupts import Interrupted, Interrupts
+from nas.objective import MULTIPLY_ADDS, Objective
 from nas.policy_log import PolicyLog
 from nas.progress import Progress
 from nas.proposals import Proposals
@@ -27,6 +28,7 @@ from nas.resources import Allotment, NotThereError, ResourceError, WorkerOptions
 from nas.run_folder import RunFolder
 from nas.scalars import Scalars
 from nas.session import Decoder, ReplayError, Reward, Session
+from trainers import compilation
 
 # A GPU machine takes minutes to start, and a cloud that has none to give takes longer.
 _PATIENCE_SECONDS = 1800.0
@@ -47,6 +49,7 @@ class Undertaking:
     batch_size: int
     folder: RunFolder
     contents: journal.Contents
+    objective: Objective = MULTIPLY_ADDS
 
 
 def check_workers(options: WorkerOptions) -> None:
@@ -133,6 +136,9 @@ def _conduct(
         ):
             in_process.run(session, undertaking.evaluator, check=interrupts.check)
         return
+    # Workers on this machine will find the same, and nobody reads what they print.
+    if reason := compilation.refusal(compilation.default_cache_folder()):
+        line(console, "Cache", f"not used: {reason}")
     from nas import tune  # here, because Ray takes seconds to import
 
     # Ray forks as it starts, which it must do before JAX starts its threads.
@@ -222,7 +228,9 @@ def _watched(
 ) -> Iterator[None]:
     """Shows the session on the screen and logs it for TensorBoard."""
     progress = Progress(
-        num_children=undertaking.num_children, earlier=undertaking.contents.children
+        num_children=undertaking.num_children,
+        earlier=undertaking.contents.children,
+        objective=undertaking.objective,
     )
     session.watch(progress)  # first: the others read it
     scalars = Scalars(undertaking.folder.tensorboard, progress)

@@ -155,11 +155,15 @@ _HEADER = TypeAdapter(Header)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contents:
-    """A journal read back; `num_bytes` is the length of its complete lines."""
+    """A journal read back.
+
+    `num_bytes` is the length of its complete lines, `num_last_bytes` of the last one.
+    """
 
     header: Header
     children: tuple[Child, ...]
     num_bytes: int
+    num_last_bytes: int
 
     @property
     def trained(self) -> tuple[Trained, ...]:
@@ -191,7 +195,9 @@ def read(path: Path, before: Contents | None = None) -> Contents:
 
     Args:
       path: the file.
-      before: what was read of it earlier, to read only what was added since.
+      before: what was read of it earlier, to read only what was added since. Where
+        the file no longer continues it, as after another took its place, the whole is
+        read, and the header is another object than before.
 
     Raises:
       JournalError: if the file is missing, is damaged anywhere but in its last line,
@@ -208,15 +214,24 @@ def read(path: Path, before: Contents | None = None) -> Contents:
             files.check_ordinary(file.fileno(), path, MAX_BYTES)
         except ValueError as error:
             raise JournalError(str(error)) from None
+        if before is not None and not _continues(file, before):
+            before = None
+        file.seek(0)
         lines = _complete_lines(file, path)
         if before is None:
             first = next(lines, None)
             if first is None:
                 raise JournalError(f"{path} is empty: a journal starts with a header")
             header = _parse(_HEADER, first, f"{path}, line 1")
-            before = Contents(header=header, children=(), num_bytes=len(first))
+            before = Contents(
+                header=header,
+                children=(),
+                num_bytes=len(first),
+                num_last_bytes=len(first),
+            )
         file.seek(before.num_bytes)
         header, num_bytes = before.header, before.num_bytes
+        num_last_bytes = before.num_last_bytes
         children = list(before.children)
         seen = {child.index for child in children}
         for number, line in enumerate(lines, start=len(children) + 2):
@@ -226,7 +241,28 @@ def read(path: Path, before: Contents | None = None) -> Contents:
             seen.add(child.index)
             children.append(child)
             num_bytes += len(line)
-    return Contents(header=header, children=tuple(children), num_bytes=num_bytes)
+            num_last_bytes = len(line)
+    return Contents(
+        header=header,
+        children=tuple(children),
+        num_bytes=num_bytes,
+        num_last_bytes=num_last_bytes,
+    )
+
+
+def _continues(file: BinaryIO, before: Contents) -> bool:
+    """Returns whether the header and the last line read are where they were."""
+    last = before.children[-1] if before.children else before.header
+    expected = [(0, before.header), (before.num_bytes - before.num_last_bytes, last)]
+    for position, record in expected:
+        file.seek(position)
+        line = file.readline(MAX_LINE_BYTES + 1)
+        try:
+            if type(record).model_validate_json(line) != record:
+                return False
+        except ValidationError:
+            return False
+    return file.tell() == before.num_bytes
 
 
 class Writer:

@@ -17,6 +17,7 @@ const COLUMNS = [
   { field: "accuracy", title: "accuracy", show: (x) => (100 * x).toFixed(2) + "%" },
   { field: "num_macs", title: "multiply-adds", show: compact.format, ascending: true },
   { field: "num_params", title: "parameters", show: compact.format, ascending: true },
+  // The title of what else than multiply-adds is weighed comes with the data.
   { field: "objective", title: "objective", show: (x) => x.toPrecision(4) },
   { field: "loss", title: "last loss", show: (x) => x.toFixed(3), ascending: true },
   { field: "seconds", title: "seconds", show: (x) => x.toFixed(1), ascending: true },
@@ -55,6 +56,7 @@ function show(data) {
   }
   if (data.networks) {
     networks = data.networks;
+    COLUMNS.find(({ field }) => field === "objective").title = networks.objective;
     networks.byIndex = new Map(networks.children.map((child) => [child.index, child]));
     if (networks.children.length > 0) {
       showChildren();
@@ -88,8 +90,8 @@ function pick(index) {
   }
   by("picked").replaceChildren(
     element("h2", `Child ${index}${best}`),
-    element("p", COLUMNS.slice(1, 5).map(({ field, title, show }) =>
-      `${title} ${show(child[field])}`).join(", ")),
+    element("p", COLUMNS.slice(1, 6).filter(({ field }) => child[field] !== null)
+      .map(({ field, title, show }) => `${title} ${show(child[field])}`).join(", ")),
     stages,
     button("Download its JSON", () => download(child)),
   );

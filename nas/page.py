@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ ARCHITECTURE_LEGEND = (
     "A bar is a layer, as high as it has channels; pale: channels inside the block. "
     "Blue: 3x3 kernels, orange: 5x5, green: 7x7. Hatched: squeeze-and-excitation."
 )
+
+# Those of plotly's figures; texts from a run are escaped, and hold none.
+_INLINE_SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.DOTALL)
 
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 _SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
@@ -76,20 +80,18 @@ def interactive(view: View, *, version: str = "", live: bool = False) -> str:
     data = view.data(version).replace("<", "\\u003c")
     body += f'\n<script type="application/json" id="data">{data}</script>'
     scripts = [plotly.offline.get_plotlyjs(), _SCRIPT]
-    # Nothing but these two scripts runs, whatever a run's folder holds.
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
-        f"connect-src 'self'; base-uri 'none'; script-src {_hashes(scripts)}"
-    )
-    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     body += "".join(f"\n<script>{script}</script>" for script in scripts)
+    head = _policy(scripts)
     return _whole(view.title, head, body, attributes=' data-live="yes"' if live else "")
 
 
 def document(title: str, body: Sequence[str], *, figures: bool) -> str:
     """Returns the whole page; `figures` says whether `body` has any."""
-    script = plotly.offline.get_plotlyjs() if figures else ""
-    return _whole(title, f"<script>{script}</script>", "\n".join(body))
+    library = plotly.offline.get_plotlyjs() if figures else ""
+    text = "\n".join(body)
+    # Handlers in attributes, and whatever is to be loaded from elsewhere, do not run.
+    scripts = [library, *_INLINE_SCRIPT.findall(text)]
+    return _whole(title, f"{_policy(scripts)}<script>{library}</script>", text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -153,10 +155,15 @@ def _plain(figure: go.Figure | None) -> Any:
     return None if figure is None else json.loads(figure.to_json() or "")
 
 
-def _hashes(scripts: Iterable[str]) -> str:
-    """The scripts' names in a content security policy."""
+def _policy(scripts: Iterable[str]) -> str:
+    """The page's content security policy: nothing but these scripts runs."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
-    return " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
+    names = " ".join(f"'sha256-{base64.b64encode(d).decode()}'" for d in digests)
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"connect-src 'self'; base-uri 'none'; script-src {names}"
+    )
+    return f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
 
 
 def _whole(title: str, head: str, body: str, attributes: str = "") -> str:

@@ -53,7 +53,7 @@ def make(run: Definition) -> Plan:
         raise ValueError(f"--seed must be in [0, 2^32), got {options.seed}")
     space = definition.build_space(run)
     reward = definition.build_reward(run)
-    if definition.weighs_flops(run):
+    if definition.objective(run).is_counted:
         _check_target(options.target_flops, space, options.space)
     proposer = controller.build(options.controller, num_choices=space.num_choices)
     evaluator, data = evaluators.build(run, space)

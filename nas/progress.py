@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from nas import journal
+from nas.objective import MULTIPLY_ADDS, Objective
 from nas.session import Job
 
 # Pace is judged over this many last children: the first ones compile for the rest.
@@ -23,10 +24,12 @@ class Progress:
         *,
         num_children: int,
         earlier: Iterable[journal.Child] = (),
+        objective: Objective = MULTIPLY_ADDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Starts counting now."""
         self.num_children = num_children
+        self.objective = objective
         self.num_done = 0
         self.num_infeasible = 0
         self.under_way: dict[int, Job] = {}

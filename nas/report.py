@@ -72,17 +72,24 @@ class Journals:
           ValueError: if one is damaged. One line.
         """
         self._folders = folders
+        self._num_replaced = 0
         self.contents: dict[str, journal.Contents] = {}
         self.read_on()
 
     def read_on(self) -> str:
-        """Reads what was added; returns how far, as a `serve.Source`'s version."""
+        """Reads what was added; returns how far, as a `serve.Source`'s version.
+
+        A journal that took another's place is read anew.
+        """
         for name, folder in self._folders.items():
             known = self.contents.get(name)
-            if known and folder.journal.stat().st_size < known.num_bytes:
-                known = None  # another file took its place
-            self.contents[name] = journal.read(folder.journal, known)
-        return "-".join(str(one.num_bytes) for one in self.contents.values())
+            run_folder.open_existing(folder.path)  # refuses what is now a link
+            read = journal.read(folder.journal, known)
+            if known is not None and read.header is not known.header:
+                self._num_replaced += 1
+            self.contents[name] = read
+        sizes = [one.num_bytes for one in self.contents.values()]
+        return "-".join(map(str, [self._num_replaced, *sizes]))
 
 
 class Comparison:
@@ -108,7 +115,8 @@ class Search:
         self._folder = folder
         self._journals = journals
         self._num_choices = space.num_choices
-        run = definition.from_json(self._contents.header.definition)
+        self._header = self._contents.header
+        run = definition.from_json(self._header.definition)
         self._page = search_page.SearchPage(run, space)
         self.version = journals.read_on
 
@@ -118,7 +126,16 @@ class Search:
         return contents
 
     def view(self) -> View:
-        """See `serve.Source`."""
+        """See `serve.Source`.
+
+        Raises:
+          ValueError: if the journal is now that of another search.
+        """
+        if self._contents.header != self._header:
+            raise ValueError(
+                f"{self._folder.path} now holds another search than the one that was "
+                "opened; start nas.report again to see it"
+            )
         policy = policy_log.read(self._folder.policy, self._num_choices)
         return self._page.view(self._contents, policy, live=True)
 

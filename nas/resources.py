@@ -3,11 +3,9 @@
 Nothing here imports ray or starts JAX.
 """
 
-import contextlib
 import dataclasses
 import fcntl
 import os
-import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ import tyro
 from nas.command_line import UsageError
 from nas.journal import MAX_IN_FLIGHT
 from nas.quantity import format_duration, parse_duration
+from trainers import private_folder
 
 TPU_CHIPS = (1, 2, 4, 8)  # what Ray can hand out of one TPU host
 
@@ -265,12 +264,8 @@ def _slots_folder() -> Path:
     """The user's own folder of core slots.
 
     Raises:
-      PermissionError: if someone else made a folder of that name.
+      PermissionError: if someone else made a folder of that name, or can write to it.
     """
     folder = Path(tempfile.gettempdir()) / f"mbconv-nas-cores-{os.getuid()}"
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-        raise PermissionError(f"{folder} must be this user's own folder; remove it")
+    private_folder.prepare(folder)
     return folder

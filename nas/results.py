@@ -4,11 +4,13 @@ Each architecture is in the same form as any architecture file, with how it was 
 beside it, so that whatever takes an architecture takes best.json.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from nas import journal
+from nas import definition, journal
+from nas.objective import Objective
 from nas.reward import pareto_front
 from nas.run_folder import RunFolder
 from search_space import codec, files
@@ -20,10 +22,16 @@ def best(children: Sequence[journal.Trained]) -> journal.Trained | None:
     return max(children, key=lambda child: child.reward, default=None)
 
 
-def front(children: Sequence[journal.Trained]) -> list[journal.Trained]:
-    """Returns the Pareto-optimal children, the smallest first."""
+def front(
+    children: Sequence[journal.Trained], objective: Objective
+) -> list[journal.Trained]:
+    """Returns the children that are Pareto-optimal in accuracy and `objective`.
+
+    The best in the objective comes first.
+    """
     indices = pareto_front(
-        [child.accuracy for child in children], [child.num_macs for child in children]
+        [child.accuracy for child in children],
+        [objective.cost(child) for child in children],
     )
     return [children[index] for index in indices]
 
@@ -47,11 +55,14 @@ def write(folder: RunFolder, contents: journal.Contents, space: SearchSpace) -> 
     if winner is None:
         return
     files.write_whole(folder.best, _document(winner, contents.header, space))
+    objective = definition.objective(definition.from_json(contents.header.definition))
     documents = [
         json.loads(_document(child, contents.header, space))
-        for child in front(contents.trained)
+        for child in front(contents.trained, objective)
     ]
-    pareto = {"version": 1, "networks": documents}
+    metrics = [{"name": "accuracy", "unit": "", "goal": "max"}]
+    metrics.append(dataclasses.asdict(objective))
+    pareto = {"version": 1, "metrics": metrics, "networks": documents}
     files.write_whole(folder.pareto, json.dumps(pareto, indent=2) + "\n")
 
 

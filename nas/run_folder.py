@@ -48,7 +48,7 @@ class RunFolder:
 
     @property
     def pareto(self) -> Path:
-        """The children that no other beats in both accuracy and multiply-adds."""
+        """The children that no other beats in accuracy and the objective."""
         return self.path / "pareto.json"
 
     @property

@@ -38,6 +38,8 @@ class Scalars:
                 "child/compile_seconds": child.seconds.compile,
                 "child/train_seconds": child.seconds.train,
             }
+            if child.objective is not None:
+                values["child/objective"] = child.objective
         if progress.best is not None:
             values["search/best_reward"] = progress.best.reward
         if progress.children_per_hour is not None:

@@ -239,7 +239,8 @@ def _conclude(run: _Run, console: Console) -> None:
     if best is None:
         line(console, "Best", f"none was measured; {run.folder.report} has the reasons")
         return
-    line(console, "Best", describe(best))
+    objective = definition.objective(run.arguments.definition)
+    line(console, "Best", describe(best, objective))
     line(
         console, "Written", f"best.json, pareto.json, report.html in {run.folder.path}"
     )
@@ -259,6 +260,7 @@ def _undertaking(run: _Run) -> Undertaking:
         batch_size=run.arguments.definition.child.batch_size,
         folder=run.folder,
         contents=run.contents,
+        objective=definition.objective(run.arguments.definition),
     )
 
 

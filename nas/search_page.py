@@ -31,6 +31,7 @@ class SearchPage:
     def __init__(self, run: Definition, space: SearchSpace) -> None:
         """Of the search that `run` defines, in its space."""
         self._run = run
+        self._objective = definition.objective(run)
         self._space = space
         self._texts: dict[Any, int] = {}
         self._stages: list[dict[str, Any]] = []
@@ -56,11 +57,13 @@ class SearchPage:
         trained = contents.trained
         best = results.best(trained)
         sections = [
-            Section(id="summary", heading="", html=_summary(contents, best, live=live)),
+            Section(
+                id="summary", heading="", html=self._summary(contents, best, live=live)
+            ),
             Section(
                 id="tradeoff",
-                heading="Accuracy and multiply-adds",
-                figure=_tradeoff(trained, self._run) if trained else None,
+                heading=f"Accuracy and {self._objective.name}",
+                figure=self._tradeoff(trained) if trained else None,
                 picks=True,
             ),
             Section(
@@ -85,6 +88,48 @@ class SearchPage:
             title="Architecture search",
             sections=sections,
             networks=self._networks(contents, best),
+        )
+
+    def _summary(
+        self,
+        contents: journal.Contents,
+        best: journal.Trained | None,
+        *,
+        live: bool,
+    ) -> str:
+        done, asked = len(contents.children), contents.header.num_children
+        facts = [
+            (
+                "children",
+                f"{done} of {asked}" if done <= asked else str(done),
+                f"{len(contents.failed)} infeasible",
+            )
+        ]
+        if best is not None:
+            facts += [
+                ("best reward", f"{best.reward:.4f}", f"child {best.index}"),
+                ("its accuracy", f"{best.accuracy:.2%}", ""),
+            ]
+            if not self._objective.is_counted:
+                value = self._objective.shown(self._objective.of(best))
+                facts.append((f"its {self._objective.name}", value, ""))
+            facts.append(
+                (
+                    "its multiply-adds",
+                    format_flops(best.num_macs),
+                    f"{format_flops(best.num_params)} parameters",
+                )
+            )
+        if contents.children and live:
+            facts += _pace(contents)
+        return page.tiles(facts) + page.progress(min(done, asked), asked)
+
+    def _tradeoff(self, trained: Sequence[journal.Trained]) -> go.Figure:
+        return drawing.tradeoff(
+            trained,
+            self._objective,
+            target=definition.target(self._run),
+            accuracy=definition.accuracy_name(self._run),
         )
 
     def _policy(
@@ -149,6 +194,7 @@ class SearchPage:
             "best": None if best is None else best.index,
             "base": {k: v for k, v in base.items() if k not in {"name", "stages"}},
             "found": results.origin(contents.header),
+            "objective": self._objective.title,
             "children": [self._child(child) for child in contents.trained],
             "stages": self._stages,
         }
@@ -201,14 +247,6 @@ def write(
     files.write_whole(folder.report, page.interactive(view))
 
 
-def _tradeoff(trained: Sequence[journal.Trained], run: Definition) -> go.Figure:
-    return drawing.tradeoff(
-        trained,
-        target=(run.search.target_flops if definition.weighs_flops(run) else None),
-        accuracy=definition.accuracy_name(run),
-    )
-
-
 def _shares(
     sequences: Sequence[tuple[int, ...]], num_choices: tuple[int, ...]
 ) -> list[list[float]]:
@@ -220,32 +258,6 @@ def _shares(
         [column.count(choice) / len(column) for choice in range(count)]
         for column, count in zip(columns, num_choices, strict=True)
     ]
-
-
-def _summary(
-    contents: journal.Contents, best: journal.Trained | None, *, live: bool
-) -> str:
-    done, asked = len(contents.children), contents.header.num_children
-    facts = [
-        (
-            "children",
-            f"{done} of {asked}" if done <= asked else str(done),
-            f"{len(contents.failed)} infeasible",
-        )
-    ]
-    if best is not None:
-        facts += [
-            ("best reward", f"{best.reward:.4f}", f"child {best.index}"),
-            ("its accuracy", f"{best.accuracy:.2%}", ""),
-            (
-                "its multiply-adds",
-                format_flops(best.num_macs),
-                f"{format_flops(best.num_params)} parameters",
-            ),
-        ]
-    if contents.children and live:
-        facts += _pace(contents)
-    return page.tiles(facts) + page.progress(min(done, asked), asked)
 
 
 def _pace(contents: journal.Contents) -> list[tuple[str, str, str]]:

@@ -367,7 +367,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 say("Finished", f"{parsed.resume} is trained; nothing is changed")
                 _say_result(result, say)
                 return 0
-            compilation.use_cache(compilation.default_cache_folder())
+            cache = compilation.default_cache_folder()
+            if not compilation.use_cache(cache):
+                say("Cache", f"not used: {compilation.refusal(cache)}")
             plan = _plan(parsed, stack, say, departure)
             run = training.Run(plan, say)
         except (command_line.UsageError, ValueError, OSError) as error:

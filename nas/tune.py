@@ -14,8 +14,8 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +28,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from nas import cluster_address
+from nas.child_clocks import ChildClocks
 from nas.evaluators import EvaluationError, Evaluator
 from nas.quantity import format_duration
 from nas.resources import Allotment
@@ -39,8 +40,15 @@ from trainers.measurement import Infeasible
 
 # A child whose worker died this often is given up: it may be what kills them.
 _RETRIES = 3
-# If the first children all end in an exception, so will the others.
-_ERRORS_BEFORE_GIVING_UP = 3
+# How the account of an attempt starts that a dead worker did not end: an exception in
+# a worker's method, one while it was set up, one of Tune's own.
+_EXCEPTION = re.compile(
+    r"(\x1b\[\d+m)*"
+    r"(ray::|The actor died because of an error raised in its creation task|Traceback)"
+)
+# Ray's own exceptions in a worker: what it needed was on a machine that is gone.
+_LOST = "ray.exceptions."
+_FRAME = re.compile(r'  File "([^"\n]+)", line (\d+), in (\S+)')
 
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # six files for each child
@@ -117,13 +125,15 @@ def run(
     """Evaluates the session's children until none is left.
 
     A child that takes longer than `time_limit` seconds is infeasible, and its worker
-    is killed and replaced: what hangs inside XLA hears of nothing gentler.
+    is killed and replaced: what hangs inside XLA hears of nothing gentler. A child
+    whose worker dies is tried again elsewhere. An exception is no child's fault: it
+    would come again, and ends the search.
 
     `check` is called ten times a second from the main thread, between two outcomes;
     what it raises ends the search. `cluster` must be open.
 
     Raises:
-      EvaluationError: if every one of the first children ends in an exception.
+      EvaluationError: if a child ends in an exception. One line.
       OSError: if the journal cannot be written.
     """
     trainable = tune.with_resources(
@@ -218,12 +228,11 @@ class _Outcomes(tune.Callback):
         self._session = session
         self._check = check
         self._time_limit = time_limit
-        self._started: dict[str, tuple[Trial, float]] = {}
+        self._clocks = ChildClocks(time_limit)
+        self._running: dict[str, Trial] = {}
         self._overdue: set[str] = set()
         self._indices: dict[str, int] = {}
         self._arrived: list[tuple[int, Report]] = []
-        self._num_errors = 0
-        self._any_report = False
         self._give_up: str | None = None
 
     def expect(self, trial_id: str, index: int) -> None:
@@ -235,7 +244,8 @@ class _Outcomes(tune.Callback):
     ) -> None:
         """Starts a child's clock: its worker is up, with everything loaded."""
         del iteration, trials, info
-        self._started[trial.trial_id] = trial, time.monotonic()
+        self._running[trial.trial_id] = trial
+        self._clocks.start(trial.trial_id)
 
     def on_trial_result(
         self,
@@ -247,8 +257,7 @@ class _Outcomes(tune.Callback):
     ) -> None:
         """Takes the report out of the result, lest Tune keep it for ever."""
         del iteration, trials, info
-        self._any_report = True
-        self._started.pop(trial.trial_id, None)
+        self._ended(trial)
         self._arrived.append((self._indices.pop(trial.trial_id), result.pop("report")))
 
     def on_trial_recover(
@@ -256,59 +265,60 @@ class _Outcomes(tune.Callback):
     ) -> None:
         """A child is about to be tried again."""
         del iteration, trials, info
-        self._started.pop(trial.trial_id, None)
-        self._note_failure(trial)
+        self._ended(trial)
+        self._note_exception(trial)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A child has been tried often enough, or takes too long."""
         del iteration, trials, info
-        self._started.pop(trial.trial_id, None)
+        self._ended(trial)
         if trial.trial_id in self._overdue:
             limit = format_duration(self._time_limit or 0.0)
             outcome = Infeasible(f"took longer than --child-time-limit {limit}")
+        elif self._note_exception(trial):
+            return
         else:
-            self._note_failure(trial)
-            reason = _why_failed(trial) or "its worker died"
-            outcome = Infeasible(f"{reason} ({_RETRIES + 1} attempts)")
+            outcome = Infeasible(f"its worker died ({_RETRIES + 1} attempts)")
         index = self._indices.pop(trial.trial_id)
         self._arrived.append((index, Report(outcome, worker=None)))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Passes outcomes on, in order of arrival, and lets the caller interrupt."""
         del iteration, trials, info
-        if self._give_up is not None:
-            raise EvaluationError(self._give_up)
         while self._arrived:
             index, report = self._arrived.pop(0)
             self._session.finish(index, report.outcome, report.worker)
+        if self._give_up is not None:
+            raise EvaluationError(self._give_up)
         self._stop_overdue()
         self._check()
 
+    def _ended(self, trial: Trial) -> None:
+        self._running.pop(trial.trial_id, None)
+        self._clocks.stop(trial.trial_id)
+
     def _stop_overdue(self) -> None:
-        if self._time_limit is None:
-            return
-        now = time.monotonic()
-        for trial, started in self._started.values():
+        for trial_id in self._clocks.overdue():
+            trial = self._running[trial_id]
             worker = trial.temporary_state.ray_actor
-            is_late = now - started > self._time_limit
-            if not is_late or worker is None or trial.trial_id in self._overdue:
+            if worker is None or trial_id in self._overdue:
                 continue
-            self._overdue.add(trial.trial_id)
+            self._overdue.add(trial_id)
             trial.max_failures = 0  # no other worker is to hang on it
             ray.kill(worker)
 
-    def _note_failure(self, trial: Trial) -> None:
-        reason = _why_failed(trial)
-        if reason is None or self._any_report:
-            return
-        self._num_errors += 1
-        if self._num_errors >= _ERRORS_BEFORE_GIVING_UP:
-            self._give_up = (
-                f"the first {self._num_errors} attempts to evaluate a child all "
-                f"ended in an exception: {reason}"
-            )
+    def _note_exception(self, trial: Trial) -> bool:
+        """Returns whether an exception ended the attempt, which ends the search."""
+        reason = None if trial.error_file is None else exception_in(trial.error_file)
+        if reason is None:
+            return False
+        self._give_up = (
+            f"child {self._indices[trial.trial_id]} ended in an exception, which is "
+            f"not the architecture's fault: {reason}; mend that, then go on"
+        )
+        return True
 
 
 def _short_name(trial: Trial) -> str:
@@ -316,17 +326,29 @@ def _short_name(trial: Trial) -> str:
     return trial.trial_id
 
 
-def _why_failed(trial: Trial) -> str | None:
-    """The exception that ended the trial's last attempt; None if its worker died."""
-    if trial.error_file is None:
-        return None
-    with open(trial.error_file, encoding="utf-8", errors="replace") as file:
+def exception_in(error_file: str) -> str | None:
+    """Returns the exception that ended a trial's last attempt, and where it came up.
+
+    Args:
+      error_file: Tune's account of the trial's attempts.
+
+    Returns:
+      One line; None if the worker died, or what it needed was lost with a machine.
+    """
+    with open(error_file, encoding="utf-8", errors="replace") as file:
         attempt = file.read().rsplit("Failure # ", maxsplit=1)[-1]
-    if "ray::" not in attempt:  # what the trace of a task starts with
+    account = attempt.partition("\n")[2].rstrip()  # the first line says when it was
+    if not _EXCEPTION.match(account):
         return None
     # The trace is indented, and the exception that comes after it is not.
     lines = itertools.takewhile(
-        lambda line: line and not line[0].isspace(),
-        reversed(attempt.rstrip().splitlines()),
+        lambda line: line and not line[0].isspace(), reversed(account.splitlines())
     )
-    return " ".join(reversed(list(lines)))
+    exception = " ".join(reversed(list(lines)))
+    if exception.startswith(_LOST):
+        return None
+    frames = _FRAME.findall(account)
+    if not frames:
+        return exception
+    file_name, line, function = frames[-1]
+    return f"{exception} ({os.path.basename(file_name)}, line {line}, in {function})"

@@ -6,11 +6,12 @@ A model in float32 of one device, in bytes:
     inference   weights, activations
 
 Activations grow with the batch, and every layer writes a map of its own. In inference
-a map lives until its last reader is done; the peak is the largest sum at one layer. In
-training it lives until its gradient has been computed: what each convolution writes,
-what batch norm and the activation behind it make of that (of a batch norm that an
-addition follows, the sum alone), what squeeze-and-excitation scales. The gradients of
-a layer's output and input join them while its backward pass runs.
+a map lives until its last reader is done; the peak is the largest sum at one layer, as
+`search_space.cost` has it. In training it lives until its gradient has been computed:
+what each convolution writes, what batch norm and the activation behind it make of that
+(of a batch norm that an addition follows, the sum alone), what squeeze-and-excitation
+scales. The gradients of a layer's output and input join them while its backward pass
+runs.
 
 Against what XLA reports for the compiled program of EfficientNet-B0 on a CPU, at 96,
 160 and 224 pixels and a batch of 8, the model's total is 0.98 to 1.00 times the
@@ -54,11 +55,10 @@ def inference(spec: ArchSpec, *, batch_size: int) -> Memory:
       ValueError: if the batch is empty.
     """
     _check_batch(batch_size)
-    peak = max(
-        layer.held + _input(layer) + _output(layer) for layer in layers.layers(spec)
-    )
+    counted = cost.profile(spec)
     return Memory(
-        weights=_BYTES * cost.num_params(spec), activations=_BYTES * batch_size * peak
+        weights=_BYTES * counted.num_params,
+        activations=batch_size * counted.peak_activation_bytes,
     )
 
 

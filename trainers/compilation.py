@@ -12,6 +12,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import platformdirs
+from jax._src import compilation_cache
+from jax._src.compilation_cache_interface import CacheInterface
+
+from trainers import entries, private_folder
 
 DEFAULT_CACHE_BYTES = 2 << 30
 CACHE_VARIABLE = "MBCONV_NAS_CACHE"
@@ -81,25 +85,70 @@ def default_cache_folder() -> Path:
 def use_cache(folder: Path, *, max_bytes: int = DEFAULT_CACHE_BYTES) -> bool:
     """Keeps compiled programs in `folder`, for other processes and later runs.
 
-    Several processes may use one folder at once. JAX ignores an entry that it cannot
-    read, and compiles again. Programs for a CPU go to a folder of their own for each
-    kind of CPU, since a shared home may serve several. The oldest entries beyond
-    `max_bytes` are removed now; JAX's own limit would list the folder at every entry.
+    Several processes may use one folder at once. An entry that is damaged, or was
+    written under another name, is compiled again and replaced. Programs for a CPU go
+    to a folder of their own for each kind of CPU, since a shared home may serve
+    several. The oldest entries beyond `max_bytes` are removed now.
 
     Returns:
       Whether the folder can be used; without one everything works, only slower.
     """
-    own = folder / _processor()
+    if refusal(folder) is not None:
+        return False
+    own = _own_folder(folder)
     try:
-        own.mkdir(parents=True, exist_ok=True)
-        _prune(own, max_bytes)
+        entries.prune(own, max_bytes)
     except OSError:
         return False
+    # JAX's own files do not know their names, may be written by half, and stay for
+    # ever once damaged. What it keeps them with is not among its settings.
+    compilation_cache.reset_cache()
+    compilation_cache.get_file_cache = _entries_for_jax
     jax.config.update("jax_compilation_cache_dir", str(own))
     # Most units compile in less than the second that is the default threshold.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return True
+
+
+def refusal(folder: Path) -> str | None:
+    """Returns why compiled programs are not kept in `folder`, in one line.
+
+    Whoever can write to it decides what this process runs, so it has to be this
+    user's alone. None if it can be used; it is made if it is missing.
+    """
+    try:
+        own = _own_folder(folder)
+        for part in (own.parent, own):
+            private_folder.prepare(part)
+        private_folder.check_above(own)
+    except OSError as error:
+        why = error if error.strerror is None else f"{folder}: {error.strerror}"
+        return f"{why}; or name another folder with {CACHE_VARIABLE}"
+    return None
+
+
+class _Entries(CacheInterface):
+    """JAX's programs, as `trainers.entries` keeps files."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = Path(folder)
+
+    def get(self, key: str) -> bytes | None:  # pyright: ignore[reportIncompatibleMethodOverride]  # JAX annotates no result
+        """Returns the program, if it is there and whole."""
+        return entries.read(self._path / f"{key}-cache")
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keeps a program that was not found."""
+        entries.write(self._path / f"{key}-cache", value)
+
+
+def _entries_for_jax(folder: str) -> tuple[CacheInterface, str]:
+    return _Entries(folder), folder
+
+
+def _own_folder(folder: Path) -> Path:
+    return Path(os.path.realpath(folder)) / _processor()
 
 
 def _processor() -> str:
@@ -111,17 +160,3 @@ def _processor() -> str:
     features = [line for line in lines if line.startswith(("flags", "Features"))][:1]
     described = "\n".join([platform.machine(), platform.processor(), *features])
     return hashlib.sha256(described.encode()).hexdigest()[:12]
-
-
-def _prune(folder: Path, max_bytes: int) -> None:
-    entries = [
-        (entry.stat().st_mtime, entry.stat().st_size, entry.path)
-        for entry in os.scandir(folder)
-        if entry.is_file(follow_symlinks=False)
-    ]
-    total = sum(size for _, size, _ in entries)
-    for _, size, path in sorted(entries):
-        if total <= max_bytes:
-            break
-        Path(path).unlink(missing_ok=True)  # another process may be pruning too
-        total -= size

@@ -8,8 +8,6 @@ loading does. So the lowered function is kept beside it, as `jax.export` writes 
 import functools
 import hashlib
 import importlib.metadata
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +17,7 @@ import jax
 from jax import export
 from jaxtyping import Array
 
-from trainers import compilation
-
-_DIGEST_BYTES = 32
+from trainers import compilation, entries
 
 
 class Program:
@@ -92,7 +88,7 @@ def _kept(
     num_devices = max(len(leaf.sharding.device_set) for leaf in leaves)
     key = repr((_version(), jax.default_backend(), num_devices, name, tree, shapes))
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.exported"
-    found = _read(path)
+    found = entries.read(path)
     if found is not None:
         exported = export.deserialize(bytearray(found))
         jax.monitoring.record_event_duration_secs(
@@ -100,7 +96,7 @@ def _kept(
         )
         return exported.call
     exported = export.export(jax.jit(function))(*leaves)
-    _write(path, bytes(exported.serialize()))
+    entries.write(path, bytes(exported.serialize()))
     return exported.call
 
 
@@ -113,24 +109,3 @@ def _version() -> str:
     packages = ("jax", "jaxlib", "flax", "optax")
     versions = [importlib.metadata.version(package) for package in packages]
     return repr((digest.hexdigest(), versions))
-
-
-def _read(path: Path) -> bytes | None:
-    """Returns what `_write` was given; None if it is missing or damaged."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, exported = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-    return exported if hashlib.sha256(exported).digest() == digest else None
-
-
-def _write(path: Path, exported: bytes) -> None:
-    """Writes whole files only; a folder that cannot be written stays as it is."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(exported).digest() + exported)
-        Path(temporary).replace(path)
-    except OSError:
-        return

@@ -32,7 +32,9 @@ def test_figures_of_a_search_counted_by_hand():
     header = journal.Header(
         created=1_000.0, num_children=4, definition={}, dataset="", versions={}
     )
-    read = journal.Contents(header=header, children=children, num_bytes=0)
+    read = journal.Contents(
+        header=header, children=children, num_bytes=0, num_last_bytes=0
+    )
 
     figures = default_search.summary(read)
 

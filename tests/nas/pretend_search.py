@@ -5,8 +5,9 @@
 TROUBLE is `none`, `deadly` (every child kills its worker), `broken` (every child
 raises), or a folder: the first worker to reach each seed in it dies there, unless the
 file says what to do instead: `hang` in a call that holds Python's lock, as a hung
-compiler does, `stop` the process, or return an accuracy such as `nan`. With `alone`
-there is no Ray: one child after another in this process, as a reference.
+compiler does, `stop` the process, `raise`, or return an accuracy such as
+`nan`. With `alone` there is no Ray: one child after another in this process, as a
+reference.
 """
 
 import contextlib
@@ -67,6 +68,8 @@ class Sleeper:
         marker.unlink(missing_ok=True)
         if how == "hang":
             ctypes.PyDLL(None).sleep(10_000)
+        if how == "raise":
+            raise KeyError("no such luck")
         if how in ("", "stop"):
             number = signal.SIGSTOP if how == "stop" else signal.SIGKILL
             os.kill(os.getpid(), number)

@@ -8,7 +8,8 @@ from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
 from nas import journal
-from nas.display import LiveDisplay, PlainDisplay
+from nas.display import LiveDisplay, PlainDisplay, describe
+from nas.objective import MULTIPLY_ADDS, Objective
 from nas.progress import Progress
 from nas.scalars import Scalars
 from nas.session import Job
@@ -159,3 +160,15 @@ def test_scalars_have_one_step_a_child_over_a_resume(tmp_path):
     best = [value for tag, _, value in logged if tag == "search/best_reward"]
     assert rewards == [(1, 0.25), (2, 0.75), (3, 0.5)]
     assert best == [0.25, 0.75, 0.75]
+
+
+def test_a_child_is_described_by_what_the_search_weighs():
+    child = trained(3, 0.5).model_copy(update={"objective": 9123.4})
+    speed = Objective(name="throughput", unit="images a second", goal="max")
+    assert describe(child, speed) == (
+        "child 3: reward 0.5000, accuracy 90.00%, throughput 9123 images a second, "
+        "386M multiply-adds"
+    )
+    assert describe(trained(3, 0.5), MULTIPLY_ADDS) == (
+        "child 3: reward 0.5000, accuracy 90.00%, 386M multiply-adds"
+    )

@@ -13,7 +13,7 @@ SPACE = spaces.load("mbconv")
 B0 = SPACE.encode(zoo.load("efficientnet-b0"))
 
 
-def trained(index, *, accuracy, num_macs, reward=None, tokens=B0):
+def trained(index, *, accuracy, num_macs, reward=None, tokens=B0, objective=None):
     return journal.Trained(
         index=index,
         asked=index + 1,
@@ -28,6 +28,7 @@ def trained(index, *, accuracy, num_macs, reward=None, tokens=B0):
         num_steps=2,
         images_per_second=100.0,
         seconds=journal.Seconds(compile=60.0, train=40.0, eval=0.2),
+        objective=objective,
     )
 
 
@@ -205,6 +206,81 @@ def test_pareto_json_holds_the_front_the_smallest_first(folder):
     assert [network["found"]["index"] for network in networks] == [0, 1, 4]
     for network in networks:
         codec.loads(json.dumps(network))
+
+
+# Accuracy and multiply-adds, and what the objective was: no two of them rank alike.
+WITH_SPEED = [
+    trained(0, accuracy=0.7, num_macs=300_000_000, objective=10.0),
+    trained(1, accuracy=0.8, num_macs=200_000_000, objective=30.0),
+    trained(2, accuracy=0.75, num_macs=400_000_000, objective=20.0),
+    trained(3, accuracy=0.6, num_macs=100_000_000, objective=40.0),
+]
+LATENCY = definition.RewardOptions(target_latency=20.0, latency_table="t.json")
+THROUGHPUT = definition.RewardOptions(objective="throughput-a100", target=25.0)
+PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=25.0)
+
+
+@pytest.mark.parametrize(
+    ("reward", "front", "metric", "title", "target", "shown"),
+    [
+        (
+            definition.RewardOptions(),
+            [3, 1],
+            {"name": "multiply-adds", "unit": "", "goal": "min"},
+            "multiply-adds",
+            (400e6, "target 400M multiply-adds"),
+            "200M",
+        ),
+        (
+            LATENCY,
+            [0, 2, 1],
+            {"name": "latency", "unit": "ms", "goal": "min"},
+            "latency in ms",
+            (20.0, "target 20 ms"),
+            "30 ms",
+        ),
+        (
+            PREDICTED_LATENCY,
+            [0, 2, 1],
+            {"name": "predicted latency-zcu102", "unit": "ms", "goal": "min"},
+            "predicted latency-zcu102 in ms",
+            (25.0, "target 25 ms"),
+            "30 ms",
+        ),
+        (
+            THROUGHPUT,
+            [3, 1],
+            {
+                "name": "predicted throughput-a100",
+                "unit": "images a second",
+                "goal": "max",
+            },
+            "predicted throughput-a100 in images a second",
+            (25.0, "target 25 images a second"),
+            "30 images a second",
+        ),
+    ],
+)
+def test_the_front_is_over_what_the_search_weighs(
+    folder, reward, front, metric, title, target, shown
+):
+    write_journal(folder, WITH_SPEED, options=Definition(reward=reward))
+    assert report.main([str(folder.path)]) == 0
+    pareto = json.loads(folder.pareto.read_text())
+    assert [network["found"]["index"] for network in pareto["networks"]] == front
+    accuracy = {"name": "accuracy", "unit": "", "goal": "max"}
+    assert pareto["metrics"] == [accuracy, metric]
+    page = Page(folder.report.read_text())
+    assert shown in page.cells
+    assert page.data["networks"]["objective"] == title
+    sections = {section["id"]: section for section in page.data["sections"]}
+    drawn = sections["tradeoff"]["figure"]
+    points, line = drawn["data"]
+    assert drawn["layout"]["xaxis"]["title"]["text"] == title
+    assert line["x"] == [points["x"][index] for index in front]
+    assert line["y"] == [WITH_SPEED[index].accuracy for index in front]
+    assert drawn["layout"]["shapes"][0]["x0"] == target[0]
+    assert drawn["layout"]["annotations"][0]["text"] == target[1]
 
 
 @pytest.mark.parametrize(

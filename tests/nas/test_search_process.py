@@ -135,6 +135,44 @@ def test_children_that_hang_or_return_nonsense_are_infeasible_and_the_rest_is_no
         assert reasons[index] == told
 
 
+def test_an_exception_after_the_first_success_ends_the_search(tmp_path):
+    """Once, not four times, with its reason; and what was measured is kept."""
+    folder = tmp_path / "troubles"
+    folder.mkdir()
+    for index in (4, 5, 6, 7):  # tried four times, it would meet them all
+        (folder / str(child_seed(3, index))).write_text("raise")
+    run = tmp_path / "run"
+    search = start(run, "--workers", "1", children=8, trouble=folder, seconds=0)
+    assert search.finish() == 1, search.said
+    assert [child["index"] for child in search.children()] == [0, 1, 2, 3]
+    assert len(list(folder.iterdir())) >= 3
+    told = [line for line in search.said.splitlines() if "no such luck" in line]
+    assert len(told) == 1
+    assert "child 4 ended in an exception" in told[0]
+    assert "KeyError: 'no such luck' (pretend_search.py, line " in told[0]
+    assert f"--resume {run}" in search.said
+    assert "Traceback" not in search.said
+    assert (run / "best.json").exists()
+    again = resume(run, "--workers", "1", seconds=0, log=tmp_path / "again.log")
+    assert again.finish() == 0, again.said
+    assert_each_once(again.children(), 8)
+
+
+def test_a_driver_that_was_paused_loses_no_child(tmp_path):
+    """Stopped for longer than a child may take, while its workers go on."""
+    search = start(
+        tmp_path / "run", "--child-time-limit", "4s", children=8, seconds=1.5
+    )
+    search.wait_for_children(2)
+    search.process.send_signal(signal.SIGSTOP)
+    time.sleep(8)
+    search.process.send_signal(signal.SIGCONT)
+    assert search.finish() == 0, search.said
+    assert_each_once(search.children(), 8)
+    reasons = {c["infeasible"] for c in search.children() if "infeasible" in c}
+    assert reasons <= {"diverged: the loss was <b>nan</b>"}
+
+
 @pytest.mark.slow
 def test_a_child_that_kills_every_worker_is_given_up(tmp_path):
     search = start(tmp_path / "run", children=2, trouble="deadly", seconds=0)

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,6 +24,23 @@ from search_space import codec, spaces
 
 SPACE = spaces.load("mbconv")
 FIRST = (0,) * len(SPACE.num_choices)
+PROGRAM = """
+import sys
+from nas import report, serve
+serve._PATIENCE_SECONDS = float(sys.argv[1])
+sys.exit(report.main(sys.argv[2:]))
+"""
+WHOLE_PAGE = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SAFETY = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 EVIL = "<img src=x onerror='window.hacked=1'>"
 
 
@@ -38,21 +56,23 @@ def child(index, reward, **changes):
     return journal.Trained(
         **facts, reward=reward, accuracy=reward / 2, losses=(2.0, 1.0), num_steps=2,
         images_per_second=10.0,
-        seconds=journal.Seconds(compile=1.0, train=2.0, eval=3.0),
+        seconds=journal.Seconds(compile=1.0, train=2.0, eval=3.0), **changes,
     )  # fmt: skip
 
 
 class Run:
     """A run's folder that grows."""
 
-    def __init__(self, path, *, dataset="digits", controller="ppo"):
+    def __init__(self, path, *, dataset="digits", controller="ppo", reward=None):
         path.mkdir()
         self.folder = run_folder.RunFolder(path)
         search = definition.SearchOptions(controller=controller)
         header = journal.Header(
             created=1.7e9,
             num_children=10,
-            definition=definition.to_json(Definition(search=search)),
+            definition=definition.to_json(
+                Definition(search=search, reward=reward or definition.RewardOptions())
+            ),
             dataset=dataset,
             versions={},
         )
@@ -68,13 +88,17 @@ class Run:
 class Server:
     """`nas.report --serve` in a process of its own."""
 
-    def __init__(self, *folders):
+    def __init__(self, *folders, patience=30):
         names = [str(run.folder.path) for run in folders]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "nas.report", *names, "--serve", "--port", "0"],
+            [
+                sys.executable, "-c", PROGRAM, str(patience),
+                *names, "--serve", "--port", "0",
+            ],
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-        )
+        )  # fmt: skip
         line = self.process.stdout.readline()
         self.url = line.split()[0]
         self.port = int(re.search(r"127\.0\.0\.1:(\d+)/", line)[1])
@@ -90,7 +114,23 @@ class Server:
         self.process.send_signal(signal.SIGINT)
         status = self.process.wait(timeout=30)
         self.process.stdout.close()
+        self.errors = self.process.stderr.read()
+        self.process.stderr.close()
         return status
+
+    def connect(self, request=b"", room=None):
+        """Returns a socket that has sent `request`; `room` bytes are held for it."""
+        stream = socket.socket()
+        if room is not None:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        stream.settimeout(30)
+        stream.connect(("127.0.0.1", self.port))
+        stream.sendall(request)
+        return stream
+
+    def num_connections(self):
+        held = psutil.Process(self.process.pid).net_connections()
+        return sum(one.status == psutil.CONN_ESTABLISHED for one in held)
 
 
 @pytest.fixture
@@ -102,8 +142,8 @@ def run(tmp_path):
 def serve():
     servers = []
 
-    def start(*runs):
-        servers.append(Server(*runs))
+    def start(*runs, **how):
+        servers.append(Server(*runs, **how))
         return servers[-1]
 
     yield start
@@ -150,6 +190,125 @@ def test_a_run_is_served_to_this_machine_alone(run, serve):
     assert server.stop() == 0
 
 
+def test_every_answer_carries_the_headers_that_keep_others_out(run, serve):
+    run.add(child(0, 0.5))
+    server = serve(run)
+    version = json.loads(server.get("/view.json")[1])["version"]
+    answers = {
+        200: server.get("/"),
+        204: server.get(f"/view.json?seen={version}"),
+        404: server.get("/family.html"),
+        400: server.get("/", host="evil.example"),
+    }
+    run.folder.journal.write_bytes(b"damage\n")
+    answers[503] = server.get("/")
+    for status, (found, _, headers) in answers.items():
+        assert found == status
+        assert {name: headers[name] for name in SAFETY} == SAFETY
+        assert headers.get_all("X-Frame-Options") == ["DENY"]
+    with server.connect(b"no request at all\r\n\r\n") as stream:
+        answer = http.client.HTTPResponse(stream)
+        answer.begin()
+        assert answer.status == 400
+        assert {name: answer.headers[name] for name in SAFETY} == SAFETY
+
+
+def test_ctrl_c_does_not_wait_for_a_reader_that_stalls(run, serve):
+    run.add(child(0, 0.5))
+    server = serve(run)
+    with server.connect(WHOLE_PAGE, room=4096) as stalled, server.connect():
+        assert stalled.recv(10) == b"HTTP/1.1 2"
+        pressed = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - pressed < 10
+    assert server.errors == ""
+
+
+def test_readers_that_stall_hold_little_and_are_let_go(run, serve):
+    """The page has more than 4 MB, of which each would hold what it has not read."""
+    run.add(child(0, 0.5))
+    server = serve(run, patience=4)
+    assert len(server.get("/")[1]) > 4e6
+    process = psutil.Process(server.process.pid)
+    before = process.memory_info().rss
+    with contextlib.ExitStack() as stack:
+        for _ in range(10):
+            stalled = stack.enter_context(server.connect(WHOLE_PAGE, room=4096))
+            assert stalled.recv(10) == b"HTTP/1.1 2"
+        assert process.memory_info().rss - before < 25e6
+        assert server.num_connections() == 10
+        until(lambda: server.num_connections() == 0)
+    assert server.get("/")[0] == 200
+
+
+def test_connections_that_ask_for_nothing_are_limited_and_let_go(run, serve):
+    run.add(child(0, 0.5))
+    server = serve(run, patience=6)
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(server.connect()) for _ in range(100)]
+        until(lambda: server.num_connections() <= 32)
+        asking = next(one for one in idle if is_open(one))
+        asking.sendall(WHOLE_PAGE)
+        answer = http.client.HTTPResponse(asking)
+        answer.begin()
+        assert answer.status == 503  # more are open than a browser needs
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        until(lambda: server.num_connections() == 0)
+    assert server.get("/")[0] == 200
+
+
+def is_open(stream):
+    stream.settimeout(0)
+    try:
+        return stream.recv(1) != b""
+    except BlockingIOError:
+        stream.settimeout(30)
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_a_journal_that_takes_anothers_place_is_noticed(tmp_path, serve):
+    one, other = Run(tmp_path / "one"), Run(tmp_path / "other", controller="random")
+    one.add(child(0, 0.5))
+    other.add(child(0, 0.25), child(1, 0.125), child(2, 0.75))
+    server = serve(one, other)
+    columns = "<td>1</td><td>0</td><td>0.5000</td>"
+    assert columns in json.loads(server.get("/view.json")[1])["sections"][0]["html"]
+    version = json.loads(server.get("/view.json")[1])["version"]
+
+    same_size = one.folder.journal.read_bytes().replace(b"0.5,", b"0.7,")
+    one.folder.journal.write_bytes(same_size)
+    status, text, _ = server.get(f"/view.json?seen={version}")
+    assert status == 200
+    assert "<td>0.7000</td>" in json.loads(text)["sections"][0]["html"]
+
+    larger = other.folder.journal.read_bytes()
+    one.folder.journal.write_bytes(larger)
+    status, text, _ = server.get("/view.json")
+    assert status == 200
+    assert json.loads(text)["sections"][0]["html"].count("<td>0.7500</td>") == 2
+
+    (tmp_path / "secret").write_text("not for others")
+    one.folder.journal.unlink()
+    one.folder.journal.symlink_to(tmp_path / "secret")
+    status, text, _ = server.get("/view.json")
+    assert status == 503
+    assert "must hold no symbolic links" in text
+    assert "not for others" not in text
+
+
+def test_the_page_of_one_search_does_not_show_another(tmp_path, serve):
+    one, other = Run(tmp_path / "one"), Run(tmp_path / "other", controller="random")
+    one.add(child(0, 0.5))
+    other.add(child(0, 0.25), child(1, 0.125))
+    server = serve(one)
+    one.folder.journal.write_bytes(other.folder.journal.read_bytes())
+    status, text, _ = server.get("/view.json")
+    assert status == 503
+    assert "now holds another search" in text
+
+
 def test_what_cannot_be_served_ends_in_one_line(run, serve, capsys):
     run.add(child(0, 0.5))
     server = serve(run)
@@ -185,6 +344,28 @@ def test_runs_are_compared(tmp_path, monkeypatch, capsys):
     other.add(child(0, 0.5))
     assert report.main(["a", "c", "--output", "x.html"]) == 0
     assert "The runs differ in data set" in Path("x.html").read_text()
+
+
+def test_fronts_are_compared_over_what_all_runs_weigh(tmp_path, monkeypatch):
+    """Latencies where both weigh those; else multiply-adds, which both count."""
+    monkeypatch.chdir(tmp_path)
+    latency = definition.RewardOptions(target_latency=20.0, latency_table="t.json")
+    for name, reward in (("a", latency), ("b", latency), ("c", None)):
+        run = Run(tmp_path / name, reward=reward)
+        run.add(child(0, 0.5, objective=12.5 if reward else None))
+    axes, values = {}, {}
+    for other in ("b", "c"):
+        assert report.main(["a", other]) == 0
+        text = Path("comparison.html").read_text()
+        data = re.search(r'id="data">(.*?)</script>', text)[1]
+        sections = {one["id"]: one for one in json.loads(data)["sections"]}
+        figure = sections["fronts"]["figure"]
+        axes[other] = figure["layout"]["xaxis"]["title"]["text"]
+        values[other] = [line["x"] for line in figure["data"]]
+        assert "<td>12.5 ms</td>" in sections["table"]["html"]
+    assert axes == {"b": "latency in ms", "c": "multiply-adds"}
+    assert values == {"b": [[12.5]] * 2, "c": [[300_000_000]] * 2}
+    assert "<td>300M multiply-adds</td>" in sections["table"]["html"]
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def test_stem_and_head_by_hand():
     profile = _profile(ConvStage(channels=4, kernel=1, stride=1, repeats=1))
     assert _rows(profile, "stem.") == [
         ("conv", 9 * 3 * 4 * 16, 9 * 3 * 4, 8 * 8 * 3 + 4 * 4 * 4),
-        ("conv_bn", 0, 8, 64),
+        ("conv_bn", 0, 8, 64 + 64),
     ]
     assert _rows(profile, "head.") == [
         ("pool", 0, 0, 64 + 4),
@@ -68,18 +68,18 @@ def test_residual_mbconv_by_hand():
     wide, skip = 24 * 16, 64  # elements of the expanded map and of the input
     assert _rows(profile, "stage0.layer0.") == [
         ("expand", 4 * 24 * 16, 4 * 24, skip + wide),
-        ("expand_bn", 0, 48, wide + skip),
+        ("expand_bn", 0, 48, 2 * wide + skip),
         ("depthwise", 25 * 24 * 16, 25 * 24, 2 * wide + skip),
-        ("depthwise_bn", 0, 48, wide + skip),
+        ("depthwise_bn", 0, 48, 2 * wide + skip),
         ("se_pool", 0, 0, wide + 24 + skip),
         ("se_reduce", 24 * 2, 24 * 2 + 2, 24 + 2 + wide + skip),
         ("se_expand", 2 * 24, 2 * 24 + 24, 2 + 24 + wide + skip),
-        ("se_scale", 0, 0, wide + 24 + skip),
+        ("se_scale", 0, 0, 2 * wide + 24 + skip),
         ("project", 24 * 4 * 16, 24 * 4, wide + 64 + skip),
-        ("project_bn", 0, 8, 64 + skip),
-        ("add", 0, 0, 64 + skip),
+        ("project_bn", 0, 8, 2 * 64 + skip),
+        ("add", 0, 0, 2 * 64 + skip),
     ]
-    assert profile.peak_activation_bytes == 4 * (2 * wide + skip)
+    assert profile.peak_activation_bytes == 4 * (2 * wide + 24 + skip)
 
 
 def test_strided_conv_with_pooled_skip_by_hand():
@@ -89,13 +89,13 @@ def test_strided_conv_with_pooled_skip_by_hand():
     out, skip = 8 * 4, 64
     assert _rows(profile, "stage0.layer0.") == [
         ("conv", 9 * 4 * 8 * 4, 9 * 4 * 8, skip + out),
-        ("conv_bn", 0, 16, out + skip),
+        ("conv_bn", 0, 16, 2 * out + skip),
         ("se_pool", 0, 0, out + 8 + skip),
         ("se_reduce", 8 * 1, 8 * 1 + 1, 8 + 1 + out + skip),
         ("se_expand", 1 * 8, 1 * 8 + 8, 1 + 8 + out + skip),
-        ("se_scale", 0, 0, out + 8 + skip),
+        ("se_scale", 0, 0, 2 * out + 8 + skip),
         ("skip_pool", 0, 0, skip + 4 * 4 + out),
-        ("add", 0, 0, out + 4 * 4),  # padded to 8 channels as it is added
+        ("add", 0, 0, 2 * out + 4 * 4),  # padded to 8 channels as it is added
     ]
 
 
@@ -103,9 +103,9 @@ def test_separable_convolution_by_hand():
     profile = _profile(SepConvStage(channels=8, kernel=3, stride=2, repeats=1))
     assert _rows(profile, "stage0.layer0.") == [
         ("depthwise", 9 * 4 * 4, 9 * 4, 64 + 16),
-        ("depthwise_bn", 0, 8, 16),
+        ("depthwise_bn", 0, 8, 2 * 16),
         ("pointwise", 4 * 8 * 4, 4 * 8, 16 + 32),
-        ("pointwise_bn", 0, 16, 32),
+        ("pointwise_bn", 0, 16, 2 * 32),
     ]
 
 
@@ -118,14 +118,14 @@ def test_projected_bottleneck_behind_a_pooled_stem_by_hand():
     assert _rows(profile, "stem.")[-1] == ("pool", 0, 0, 64 + 16)
     assert _rows(profile, "stage0.layer0.") == [
         ("reduce", 4 * 2 * 4, 4 * 2, 16 + 8),
-        ("reduce_bn", 0, 4, 8 + 16),
+        ("reduce_bn", 0, 4, 2 * 8 + 16),
         ("conv", 9 * 2 * 2 * 4, 9 * 2 * 2, 8 + 8 + 16),
-        ("conv_bn", 0, 4, 8 + 16),
+        ("conv_bn", 0, 4, 2 * 8 + 16),
         ("expand", 2 * 8 * 4, 2 * 8, 8 + 32 + 16),
-        ("expand_bn", 0, 16, 32 + 16),
+        ("expand_bn", 0, 16, 2 * 32 + 16),
         ("projection", 4 * 8 * 4, 4 * 8, 16 + 32 + 32),
-        ("projection_bn", 0, 16, 32 + 32),
-        ("add", 0, 0, 32 + 32),
+        ("projection_bn", 0, 16, 2 * 32 + 32),
+        ("add", 0, 0, 2 * 32 + 32),
     ]
 
 
