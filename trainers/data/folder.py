@@ -31,11 +31,9 @@ _GREY, _RGB = 1, 3
 class FolderExamples:
     """Image files and their classes; grey files among RGB ones become RGB.
 
-    `root` is the data set's folder, from `/` on, and `paths` lie below it or are linked
-    to from there.
+    `paths` are by class and name, and begin with the data set's folder as it was named.
     """
 
-    root: pathlib.Path
     paths: Sequence[pathlib.Path]
     labels: Int[np.ndarray, " num"]
     channels: int
@@ -93,12 +91,7 @@ def read(root: pathlib.Path, *, carve: bool = False) -> Origin:
     channels = _GREY if looked.is_grey else _RGB
 
     def examples(split: _Split) -> FolderExamples:
-        return FolderExamples(
-            root=root.absolute(),
-            paths=split.paths,
-            labels=split.labels,
-            channels=channels,
-        )
+        return FolderExamples(paths=split.paths, labels=split.labels, channels=channels)
 
     def read_test() -> Examples:
         if found.test is None:

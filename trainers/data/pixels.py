@@ -48,6 +48,7 @@ _UNDECODABLE = (
     PIL.Image.DecompressionBombError,
 )
 _GREY, _RGB, _RGBA = 1, 3, 4
+CHANNELS = (_GREY, _RGB, _RGBA)  # that pictures may have
 _WHITE = 255
 
 # EPS is drawn by Ghostscript, and a file from anybody must not start a program.
@@ -196,6 +197,11 @@ def _on_white(picture: PIL.Image.Image) -> np.ndarray:
 
 def _is_grey(image: np.ndarray) -> bool:
     return bool((image == image[..., :1]).all())
+
+
+def printable(text: str) -> str:
+    """Returns `text` for a terminal, which a name from a file must not command."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
