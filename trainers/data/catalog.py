@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainers.data import digits, folder, idx, split, tfds
+from trainers.data import digits, folder, idx, pixels, split, tfds
 from trainers.data.dataset import Dataset, Examples, Origin, Subset
 
 _KINDS = (
@@ -169,6 +169,7 @@ def _named(origin: Origin, classes: Sequence[int]) -> str:
 
 
 def _shortened(description: str) -> str:
+    description = pixels.printable(description)  # names of folders are in it
     if len(description) <= _LONGEST:
         return description
     return description[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -81,13 +81,7 @@ def read(root: pathlib.Path, *, carve: bool = False) -> Origin:
     found = layout.find(root)
     names, val = found.class_names, None if carve else found.val
     train = _list_images(found.train, names)
-    looked = _look(train.paths)
-    if looked.is_constant:
-        raise ValueError(
-            f"training images must differ in some pixel, and all of {looked.num:,} in"
-            f" {found.train} show one colour; look at the files, which may hold values"
-            " in another range than their format's"
-        )
+    looked = _look_at_training(found.train, train.paths)
     channels = _GREY if looked.is_grey else _RGB
 
     def examples(split: _Split) -> FolderExamples:
@@ -102,22 +96,8 @@ def read(root: pathlib.Path, *, carve: bool = False) -> Origin:
         return examples(_checked(found.test, names))
 
     validation = None if val is None else _checked(val, names)
-    passed_over = collections.Counter(train.passed_over)
-    passed_over.update(validation.passed_over if validation else {})
-    parts = (
-        f"{root.resolve().name}: {len(train.paths):,} training images",
-        _size_in_words(looked, len(train.paths)),
-        "grey" if channels == _GREY else "RGB",
-        f"{len(names)} classes",
-        f"from {root}",
-    )
-    remarks = (
-        _splits_in_words(found, is_carved=val is None),
-        *found.remarks,
-        *([f"passed over: {_counts_in_words(passed_over)}"] if passed_over else []),
-    )
     return Origin(
-        description="; ".join([", ".join(parts), *remarks]),
+        description=_describe(root, found, looked, train, validation),
         class_names=names,
         channels=channels,
         image_size=looked.size if looked.num == len(train.paths) else None,
@@ -127,6 +107,29 @@ def read(root: pathlib.Path, *, carve: bool = False) -> Origin:
         validation=examples(validation) if validation else None,
         read_test=read_test,
     )
+
+
+def _describe(
+    root: pathlib.Path,
+    found: layout.Layout,
+    looked: _Looked,
+    train: _Split,
+    validation: _Split | None,
+) -> str:
+    """Returns what was found, and what was taken for which split, in one line."""
+    parts = (
+        f"{root.resolve().name}: {len(train.paths):,} training images",
+        _size_in_words(looked, len(train.paths)),
+        "grey" if looked.is_grey else "RGB",
+        f"{len(found.class_names)} classes",
+        f"from {root}",
+    )
+    remarks = [_splits_in_words(found, is_carved=validation is None), *found.remarks]
+    passed_over = collections.Counter(train.passed_over)
+    passed_over.update(validation.passed_over if validation else {})
+    if passed_over:
+        remarks.append(f"passed over: {_counts_in_words(passed_over)}")
+    return "; ".join([", ".join(parts), *remarks])
 
 
 def _counts_in_words(passed_over: Mapping[str, int]) -> str:
@@ -181,6 +184,17 @@ def _list_images(level: pathlib.Path, names: Sequence[str]) -> _Split:
         labels=np.repeat(np.arange(len(names), dtype=np.int32), counts),
         passed_over=found.passed_over,
     )
+
+
+def _look_at_training(level: pathlib.Path, paths: Sequence[pathlib.Path]) -> _Looked:
+    looked = _look(paths)
+    if looked.is_constant:
+        raise ValueError(
+            f"training images must differ in some pixel, and all of {looked.num:,} in"
+            f" {level} show one colour; look at the files, which may hold values in"
+            " another range than their format's"
+        )
+    return looked
 
 
 def _look(paths: Sequence[pathlib.Path]) -> _Looked:

@@ -189,7 +189,7 @@ def _on_white(picture: PIL.Image.Image) -> np.ndarray:
     if not picture.has_transparency_data:
         pixels = np.asarray(picture.convert("L" if grey else "RGB"))
         return pixels[..., np.newaxis] if grey else pixels
-    pixels = np.asarray(picture.convert("LA" if grey else "RGBA")).astype(np.int32)
+    pixels = np.asarray(picture.convert("LA" if grey else "RGBA")).astype(np.uint16)
     colour, alpha = pixels[..., :-1], pixels[..., -1:]
     laid = colour * alpha + _WHITE * (_WHITE - alpha)
     return ((laid + _WHITE // 2) // _WHITE).astype(np.uint8)
