@@ -3,15 +3,18 @@
     python -m nas.export runs/20250101-120000 --format onnx
     python -m nas.export efficientnet-b0 --format stablehlo --output b0
 
-makes a folder with the network, `run.py` that classifies a picture with it, and the
-architecture. stablehlo: one file for CPU, CUDA and TPU, run by JAX. onnx: standard
-operators, run by onnxruntime and others. Both take a batch of any size, and have batch
-normalization folded into the convolutions. safetensors: the weights as they are, to
-train on, and beside them the forward pass without weights, as StableHLO.
+makes a folder with the network, `run.py` that classifies a picture with it,
+`pictures.py` that reads the picture as training did, and the architecture.
+
+stablehlo: one file for CPU, CUDA and TPU, run by JAX. onnx: standard operators, run by
+onnxruntime and others. Both take a batch of any size, and have batch normalization
+folded into the convolutions. safetensors: the weights as they are, to train on, and
+beside them the forward pass without weights, as StableHLO.
 """
 
 import dataclasses
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +31,7 @@ from jaxtyping import Array, Float
 from nas import command_line, models, terminal
 from search_space import files
 from trainers import folding, saved
+from trainers.data import pixels
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -35,18 +39,25 @@ _LONGEST_NAME = 60  # characters, of four bytes at most: file systems take 255 b
 
 _READ_PICTURE = '''"""Classifies a picture: python run.py picture.jpg. Needs {needs}."""
 import json, pathlib, sys
-import numpy as np, PIL.Image, PIL.ImageOps
+import numpy as np
 {imports}
 
-here = pathlib.Path(__file__).parent
-names = json.loads((here / "model.json").read_text())["class_names"]
+here = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(here))
+import pictures  # the file beside this one: reads pictures as training did
+
+if len(sys.argv) != 2:
+    sys.exit("usage: python run.py PICTURE")
+names = json.loads((here / "model.json").read_text(encoding="utf-8"))["class_names"]
+try:
+    picture = pictures.read(pathlib.Path(sys.argv[1]), {side}, {channels})
+except ValueError as error:
+    sys.exit(f"run.py: {{pictures.printable(str(error))}}")
 {load}
-picture = PIL.Image.open(sys.argv[1]).convert("{mode}")
-picture = PIL.ImageOps.fit(picture, ({side}, {side}), PIL.Image.Resampling.BILINEAR)
-pixels = np.asarray(picture, np.float32).reshape(1, {side}, {side}, {channels})
+pixels = picture[np.newaxis]
 logits = np.asarray({call})[0]
 for i in np.argsort(-logits)[:5]:
-    print(f"{{logits[i]:8.3f}}  {{names[i]}}")
+    print(f"{{logits[i]:8.3f}}  {{pictures.printable(names[i])}}")
 '''
 
 
@@ -62,19 +73,19 @@ class _Format:
 
 
 def write(folder: Path, model: saved.Model, file_format: str) -> None:
-    """Writes `model` in `file_format` into a new or empty folder, with its `run.py`.
+    """Writes `model` in `file_format` into a new or empty folder, and how to run it.
 
     Raises:
       ValueError: if the format is unknown, or needs a package that is not there.
       OSError: if the folder cannot be written or has something in it.
     """
     chosen, spec = _format(file_format), model.spec
+    _check_channels(spec.in_channels)
     script = _READ_PICTURE.format(
         needs=chosen.needs,
         imports=chosen.imports,
         load=chosen.load,
         call=chosen.call,
-        mode=_mode(spec.in_channels),
         side=spec.resolution,
         channels=spec.in_channels,
     )
@@ -94,6 +105,8 @@ def write(folder: Path, model: saved.Model, file_format: str) -> None:
     saved.save_description(place, model)
     chosen.write(place, model)
     files.write_whole(place / "run.py", script)
+    # One implementation: what decoded the training images goes with the network.
+    files.write_whole(place / "pictures.py", inspect.getsource(pixels))
 
 
 def default_output(name: str, file_format: str) -> str:
@@ -108,14 +121,12 @@ def default_output(name: str, file_format: str) -> str:
     return f"{plain or 'network'}-{file_format}"
 
 
-def _mode(channels: int) -> str:
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    if channels not in modes:
+def _check_channels(channels: int) -> None:
+    if channels not in pixels.CHANNELS:
         raise ValueError(
-            f"pictures have {', '.join(map(str, modes))} channels, and the network"
-            f" reads {channels}; run.py cannot be written for it"
+            f"pictures have {', '.join(map(str, pixels.CHANNELS))} channels, and the"
+            f" network reads {channels}; run.py cannot be written for it"
         )
-    return modes[channels]
 
 
 def _format(name: str) -> _Format:

@@ -48,6 +48,14 @@ def model(name: str, *, seed: int) -> saved.Model:
     return saved.fresh(architecture(name), seed=seed)
 
 
+def is_model(name: str) -> bool:
+    """Whether `name` is meant as a model, beside the names of pictures."""
+    path = Path(os.path.expanduser(name))
+    if path.is_dir():
+        return any((folder / saved.ARCHITECTURE).is_file() for folder in _places(path))
+    return path.suffix == ".json" or name in zoo.names()
+
+
 def complain(command: str, error: BaseException, status: int = 2) -> int:
     """Writes the error to stderr on one line; returns the exit status."""
     return command_line.complain(command, error, status)
@@ -57,10 +65,15 @@ def _folder(path: Path) -> Path | None:
     """The folder that holds the model, if `path` is one or a training run's."""
     if not path.is_dir():
         return None
-    for folder in (path / TRAINED, path):
+    for folder in _places(path):
         if (folder / saved.ARCHITECTURE).is_file():
             return folder
     raise ValueError(
         f"a model's folder holds {saved.ARCHITECTURE}, or {TRAINED}/ with it, and"
         f" {path} does not; name a folder that nas.train or nas.export wrote"
     )
+
+
+def _places(path: Path) -> tuple[Path, Path]:
+    """Where a model may be, in a training run's folder or in its own."""
+    return path / TRAINED, path

@@ -1,6 +1,7 @@
 """Exported networks, loaded by something that does not import our packages."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 import safetensors.numpy
 import sklearn.datasets
 
-from nas import export
+from nas import export, predict
 from search_space import codec, zoo
 from search_space.spec import (
     ArchSpec,
@@ -23,18 +24,22 @@ from search_space.spec import (
     SepConvStage,
     Stem,
 )
-from trainers import folding, saved
+from trainers import augment, folding, saved
+from trainers.data import memory, pixels
+from trainers.data.dataset import Dataset
+from trainers.data.folder import FolderExamples
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install '.[onnx]'")
 
 SIDE = 48
 
 
-def every_kind(activation="swish"):
+def every_kind(activation="swish", channels=3):
     """Every stage, skip and pooling there is, strides on odd maps among them."""
     return ArchSpec(
         name="every-kind",
         resolution=SIDE,
+        in_channels=channels,
         num_classes=7,
         activation=activation,
         stem=Stem(channels=8, pool=True),
@@ -68,8 +73,8 @@ def model_of(spec):
             low = 0.5 if name.endswith(("variance", "scale")) else -0.5
             variable.set_value(rng.uniform(low, low + 1, variable.shape).astype("f4"))
     card = saved.Card(
-        mean=(120.0, 115.0, 110.0),
-        std=(60.0, 61.0, 62.0),
+        mean=(120.0, 115.0, 110.0)[: spec.in_channels],
+        std=(60.0, 61.0, 62.0)[: spec.in_channels],
         class_names=tuple(f"class {i}" for i in range(spec.num_classes)),
         weights="random",
     )
@@ -152,6 +157,129 @@ def test_the_script_beside_it_classifies_a_picture(tmp_path, photographs, name):
     assert [text for _, text in printed] == [f"class {i}" for i in best]
     logits = [float(number) for number, _ in printed]
     np.testing.assert_allclose(logits, want[best], atol=2e-3)  # three digits printed
+
+
+def write_odd_pictures(folder):
+    """Pictures that read differently where anything is left out; their paths."""
+    photograph = PIL.Image.fromarray(sklearn.datasets.load_sample_images().images[0])
+    photograph = photograph.crop((10, 0, 330, 201))
+    grey = photograph.convert("L")
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    deep = np.asarray(grey).astype(np.uint16) * 257
+    clear = photograph.copy()
+    clear.putalpha(grey)
+    saves = {
+        "upright.jpg": (photograph, {}),
+        "turned.jpg": (photograph, {"exif": turned}),
+        "grey.png": (grey, {}),
+        "palette.gif": (photograph.quantize(30), {}),
+        "clear.png": (clear, {}),
+        "key.png": (photograph.quantize(30), {"transparency": 3}),
+        "deep.png": (PIL.Image.fromarray(deep), {}),
+        "12-bits.png": (PIL.Image.fromarray(deep >> 4), {}),
+        "deep-turned.tif": (PIL.Image.fromarray(deep.astype(">u2")), {"exif": turned}),
+        "cmyk.jpg": (photograph.convert("CMYK"), {}),
+        "grey.webp": (grey, {"lossless": True}),
+        "side.png": (photograph.resize((SIDE, SIDE)), {}),
+    }
+    for name, (picture, options) in saves.items():
+        picture.save(folder / name, **options)
+    (folder / "deep.pgm").write_bytes(
+        b"P5\n%d %d\n65535\n" % grey.size + deep.astype(">u2").tobytes()
+    )
+    return sorted(folder.iterdir())
+
+
+def as_training_reads(paths, spec):
+    """Pixels of the pictures as the feed of a folder in memory has them."""
+    examples = FolderExamples(
+        paths=paths, labels=np.zeros(len(paths), int), channels=spec.in_channels
+    )
+    data = Dataset(
+        name="odd",
+        description="odd",
+        class_names=["a"],
+        channels=spec.in_channels,
+        image_size=None,
+        augmentation=augment.NONE,
+        train=examples,
+        validation=examples,
+    )
+    ready = memory.prepare(data, spec.resolution)["train"]
+    return np.asarray(ready.images) * ready.std + ready.mean
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "chosen"),
+    [
+        ("onnx", 3, np.s_[:]),
+        ("onnx", 1, np.s_[:]),
+        ("stablehlo", 3, np.s_[3::4]),  # deep and turned, WebP, turned: 3 of 13
+        ("safetensors", 3, np.s_[3::4]),
+        pytest.param("stablehlo", 3, np.s_[:], marks=pytest.mark.slow),
+        pytest.param("safetensors", 3, np.s_[:], marks=pytest.mark.slow),
+    ],
+)
+def test_training_prediction_and_the_script_read_the_same(
+    tmp_path, name, channels, chosen
+):
+    """Logits of odd pictures; the script's process cannot find our packages."""
+    model = model_of(every_kind(channels=channels))
+    export.write(tmp_path / "out", model, name)
+    (tmp_path / "pictures").mkdir()
+    paths = write_odd_pictures(tmp_path / "pictures")
+    want = logits_of(model, as_training_reads(paths, model.spec).astype(np.float32))
+    assert np.median(want.std(axis=0)) > 0.02, "else the pictures would not matter"
+    paths, want = paths[chosen], want[chosen]
+    lines = (
+        "import runpy, sys",
+        "_, script, *pictures = sys.argv",
+        "for picture in pictures:",
+        "    print('picture')",
+        "    sys.argv = [script, picture]",
+        "    runpy.run_path(script, run_name='__main__')",
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "\n".join(lines), tmp_path / "out/run.py", *paths],
+        cwd=tmp_path,
+        env={"PATH": "", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for path, text, logits in zip(
+        paths, done.stdout.split("picture\n")[1:], want, strict=True
+    ):
+        best = np.argsort(-logits)[:5]
+        printed = [line.split(maxsplit=1) for line in text.splitlines()]
+        got = [float(number) for number, _ in printed]
+        np.testing.assert_allclose(got, logits[best], atol=2e-3, err_msg=path.name)
+        assert printed[0][1] == f"class {best[0]}"
+        top = predict.predict(model, pixels.decode(path)).top
+        shares = np.exp(logits) / np.exp(logits).sum()
+        found = [share for _, share in top]
+        np.testing.assert_allclose(found, shares[best], atol=1e-4, err_msg=path.name)
+
+
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_the_script_refuses_what_is_no_picture_in_a_line(tmp_path, content):
+    export.write(tmp_path / "out", model_of(every_kind()), "onnx")
+    if content:
+        (tmp_path / "a.png").write_bytes(content)
+    else:
+        os.mkfifo(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-P", "out/run.py", "a.png"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("run.py: a.png must be an image: it is")
+    assert done.stderr.count("\n") == 1
 
 
 def test_stablehlo_is_for_three_platforms(tmp_path):

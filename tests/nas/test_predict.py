@@ -1,12 +1,14 @@
 """Pictures in, classes and activation maps out."""
 
 import dataclasses
+import json
+import os
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from nas import predict
+from nas import lettering, panels, predict
 from search_space.spec import ArchSpec, ConvStage, Head, Stem
 from trainers import saved
 
@@ -114,6 +116,11 @@ def test_maps_of_a_single_place_leave_the_picture_alone(tmp_path, capsys):
         (["net", "text.png"], "text.png must be an image"),
         (["absent", "picture.png"], "an architecture is a JSON file"),
         (["net", "picture.png", "--output", "no/maps.png"], "cannot write no/maps.png"),
+        (["net", "picture.png", "--output", "text.png"], "replace it with --overwrite"),
+        (["net", "picture.png", "--output", "."], "it is no ordinary file"),
+        (["net", "empty"], "a folder must hold pictures"),
+        (["net", "pipe.png"], "pipe.png must be an image: it is no ordinary file"),
+        (["net", "/dev/zero"], "/dev/zero must be an image: it is no ordinary file"),
     ],
 )
 def test_bad_input_ends_in_one_line(tmp_path, capsys, monkeypatch, arguments, told):
@@ -121,7 +128,120 @@ def test_bad_input_ends_in_one_line(tmp_path, capsys, monkeypatch, arguments, to
     saved.save(tmp_path / "net", brightness_model())
     PIL.Image.fromarray(corner(148)[..., 0]).save("picture.png")
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
     assert predict.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert told in error
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with a model and three pictures, one of them in a folder."""
+    monkeypatch.chdir(tmp_path)
+    saved.save(tmp_path / "net", brightness_model())
+    (tmp_path / "more" / ".thumbnails").mkdir(parents=True)
+    for name, value in (("a.png", 148), ("b.png", 0), ("more/c.png", 100)):
+        PIL.Image.fromarray(corner(value)[..., 0]).save(name)
+    (tmp_path / "more" / ".thumbnails" / "c.png").write_bytes(b"hidden")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("place")
+def test_several_pictures_and_a_folder_have_a_row_each(capsys):
+    assert predict.main(["net", "a.png", "more", "b.png"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith(".png")] == [
+        "a.png", "more/c.png", "b.png", "Written  activation.png",
+    ]  # fmt: skip
+    whole = np.asarray(PIL.Image.open("activation.png"))
+    one = panels.panel(corner(148), np.zeros((1, 1)), "", [("", 1.0)] * 2)
+    assert whole.shape == (3 * one.height, one.width, 3)
+
+
+def test_json_is_all_there_is_on_standard_output(place, capsys):
+    """1 / (1 + exp(-2)), as by hand above; refusals go to standard error as well."""
+    (place / "bad.png").write_text("no picture")
+    assert predict.main(["net", "a.png", "bad.png", "--json"]) == 2
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    (picture,) = document["pictures"]
+    assert picture["picture"] == "a.png"
+    (prediction,) = picture["predictions"]
+    assert (prediction["model"], prediction["weights"]) == ("by-hand", "made by hand")
+    best, other = prediction["classes"]
+    assert (best["name"], other["name"]) == ("bright", "dark")
+    assert best["probability"] == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-4)
+    (refused,) = document["refused"]
+    assert refused["picture"] == "bad.png"
+    assert printed.err == f"nas.predict: {refused['reason']}\n"
+    assert document["drawn"] is None
+    assert not (place / "activation.png").exists()
+
+
+@pytest.mark.parametrize("make", [os.link, os.symlink, None])
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_an_input_is_never_replaced(place, capsys, make, flags):
+    """By its own name, which is the default's, or by another name for it."""
+    if make is None:
+        os.rename("a.png", "activation.png")
+    else:
+        make("a.png", "activation.png")
+    name = "a.png" if make else "activation.png"
+    before = (place / name).read_bytes()
+    assert predict.main(["net", name, *flags]) == 2
+    assert "must not replace a picture" in capsys.readouterr().err
+    assert (place / name).read_bytes() == before
+
+
+def test_only_its_own_pngs_are_replaced_unasked(place, capsys):
+    (place / "activation.png").write_bytes(b"of somebody's")
+    assert predict.main(["net", "a.png"]) == 2
+    assert (place / "activation.png").read_bytes() == b"of somebody's"
+    assert predict.main(["net", "a.png", "--overwrite"]) == 0
+    first = (place / "activation.png").read_bytes()
+    assert predict.main(["net", "b.png"]) == 0
+    assert (place / "activation.png").read_bytes() != first
+    (place / "activation.png").unlink()
+    (place / "precious").write_bytes(b"of somebody's")
+    os.symlink("precious", "activation.png")
+    assert predict.main(["net", "a.png"]) == 2
+    assert predict.main(["net", "a.png", "--overwrite"]) == 0
+    assert (place / "precious").read_bytes() == b"of somebody's"
+    capsys.readouterr()
+
+
+def test_names_do_not_command_the_terminal(place, capsys):
+    model = brightness_model()
+    card = dataclasses.replace(
+        model.card, class_names=("\x1b[2Jdark", "b\x07right"), weights="\x1b]0;x\x07"
+    )
+    saved.save(place / "odd", dataclasses.replace(model, card=card))
+    os.rename("a.png", "\x1b[1mA.png")
+    assert predict.main(["odd", "\x1b[1mA.png", "b.png"]) == 0
+    printed = capsys.readouterr()
+    assert all(line.isprintable() for line in printed.out.splitlines())
+
+
+def test_letters_are_drawn_by_a_font_that_has_them_or_spelled(monkeypatch):
+    assert lettering.fitting("plain")[0] == "plain"
+    monkeypatch.setattr(lettering, "_paths", tuple)  # no font on the system
+    assert lettering.fitting("\u6f22 ok \u0939\u093f")[0] == (
+        "\\u6f22 ok \\u0939\\u093f"
+    )
+
+
+@pytest.mark.skipif(not lettering._paths(), reason="the system has no fonts")
+def test_a_font_of_the_system_has_more_letters():
+    """Different letters look different, which boxes do not."""
+    words = [
+        text
+        for text in ("\u043a\u043e\u0448\u043a\u0430", "\u03b4\u03c5\u03bf")
+        if lettering.fitting(text)[0] == text
+    ]
+    for text in words:
+        font = lettering.fitting(text)[1]
+        masks = {bytes(font.getmask(letter)) for letter in set(text)}
+        assert len(masks) == len(set(text))
+    assert words

@@ -1,5 +1,6 @@
 """Prepared arrays and the batches made of them."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -82,9 +83,34 @@ def test_standardised_by_the_training_split():
     )
 
 
-def test_constant_channel_is_only_centred():
-    mean, std = memory.moments(np.full((3, 2, 2, 1), 7, np.uint8))
-    assert (mean.tolist(), std.tolist()) == ([7.0], [1.0])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_moments_by_hand(dtype):
+    """0, 10, 10, 20 have mean 10 and variance 50; a constant is only centred."""
+    images = np.full((4, 1, 1, 2), 7, dtype)
+    images[:, 0, 0, 0] = [0, 10, 10, 20]
+    mean, std = memory.moments(images)
+    np.testing.assert_allclose(mean, [10, 7], rtol=1e-12)
+    np.testing.assert_allclose(std, [50**0.5, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_pixels_that_are_all_alike_are_refused(dtype):
+    with pytest.raises(ValueError, match=r"must differ in some pixel.* of 3 are 7"):
+        memory.moments(np.full((3, 2, 2, 1), 7.1, dtype))
+
+
+def test_one_fine_picture_among_coarse_ones_keeps_its_fractions():
+    """Eight bits are scaled as sixteen are; standardised, they are told apart."""
+    shades = [np.full((4, 4, 1), 10, np.uint8), np.full((4, 4, 1), 10.5, np.float32)]
+    data = dataclasses.replace(
+        small_dataset(num_train=2),
+        train=[(image, 0) for image in shades],
+        validation=[(shades[1], 0)],
+    )
+    prepared = memory.prepare(data, 4)
+    got = np.asarray(prepared["train"].images)[:, 0, 0, 0]
+    np.testing.assert_allclose(got, [-1, 1], atol=1e-5)
+    np.testing.assert_allclose(prepared["validation"].images, 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

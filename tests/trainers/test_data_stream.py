@@ -36,6 +36,21 @@ def noise():
     )
 
 
+def test_a_batch_of_coarse_and_fine_pictures_has_both(noise):
+    """Grain stacks what it gets, whatever the first picture's type."""
+    fine = [(np.full((6, 6, 3), 10.5, np.float32), 0)]
+    mixed = [*noise.validation, *fine, *fine]
+    data = dataclasses.replace(noise, train=mixed, validation=mixed)
+    feeds = (MemoryFeed.of(data, 4), StreamFeed.of(data, 4))
+    want, got = (
+        np.concatenate([images for images, _, _ in f.eval_batches(batch_size=3)])
+        for f in feeds
+    )
+    np.testing.assert_allclose(got, want, atol=1e-4)
+    shade = (10.5 - feeds[1].mean) / feeds[1].std
+    np.testing.assert_allclose(got[8, 0, 0], shade, atol=1e-4)
+
+
 def test_evaluation_is_the_same_from_memory_and_from_the_stream(noise):
     feeds = (MemoryFeed.of(noise, 4), StreamFeed.of(noise, 4))
     batches = [list(feed.eval_batches(batch_size=3)) for feed in feeds]

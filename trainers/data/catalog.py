@@ -10,8 +10,11 @@ so that nothing that calls `load` alone can have read it. To measure a final net
 import difflib
 import os
 import pathlib
+from collections.abc import Sequence
 
-from trainers.data import digits, folder, idx, split, tfds
+import numpy as np
+
+from trainers.data import digits, folder, idx, pixels, split, tfds
 from trainers.data.dataset import Dataset, Examples, Origin, Subset
 
 _KINDS = (
@@ -19,6 +22,10 @@ _KINDS = (
     " (https://www.tensorflow.org/datasets/catalog), or the path of a folder of class"
     " folders"
 )
+
+
+_LISTED = 3  # classes in a message
+_LONGEST = 900  # of a description; a search's journal keeps a line of up to 1,000
 
 
 def load(
@@ -46,11 +53,13 @@ def load(
       ValueError: if there is no such data set, its files are not there or not whole,
         or `validation` does not leave both splits something.
     """
-    origin = _open(name, data_dir=data_dir, download=download)
-    train, held_out = _carve(origin, validation, seed)
+    origin = _open(
+        name, data_dir=data_dir, download=download, carve=validation is not None
+    )
+    train, held_out, remark = _carve(origin, validation, seed)
     return Dataset(
         name=name,
-        description=origin.description,
+        description=_shortened(origin.description + remark),
         class_names=origin.class_names,
         channels=origin.channels,
         image_size=origin.image_size,
@@ -71,18 +80,22 @@ def load_test(
     Raises:
       ValueError: as `load`, and if the data set has no labelled test split.
     """
-    return _open(name, data_dir=data_dir, download=download).read_test()
+    return _open(name, data_dir=data_dir, download=download, carve=True).read_test()
 
 
 def _open(
-    name: str, *, data_dir: str | os.PathLike[str] | None, download: bool
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None,
+    download: bool,
+    carve: bool,
 ) -> Origin:
     if name == "digits":
         return digits.read()
-    path = pathlib.Path(os.path.expanduser(name))  # an unknown ~user stays as it is
+    path = _expanded(name)
     if os.sep in name and path.is_dir():
-        return folder.read(path)
-    given = None if data_dir is None else pathlib.Path(os.path.expanduser(data_dir))
+        return folder.read(path, carve=carve)
+    given = None if data_dir is None else _expanded(data_dir)
     if name == "fashion_mnist" and idx.has_files(files := given or idx.DEBIAN_DIR):
         return idx.fashion_mnist(files)
     prepared = given or tfds.default_dir()
@@ -90,29 +103,76 @@ def _open(
         # A name of TFDS wins over a folder of the same name, like digits does.
         if not tfds.is_stock(name):
             if name and path.is_dir():
-                return folder.read(path)
+                return folder.read(path, carve=carve)
             raise ValueError(_unknown(name))
         if not download:
-            raise ValueError(_missing(name, prepared))
+            raise ValueError(_missing(name, prepared, is_folder=path.is_dir()))
         tfds.prepare(name, data_dir=prepared)
     return tfds.read(name, data_dir=prepared)
 
 
+def _expanded(path: str | os.PathLike[str]) -> pathlib.Path:
+    # pathlib's own raises for ~nosuchuser; this leaves it as it is, to be not there.
+    return pathlib.Path(os.path.expanduser(path))
+
+
 def _carve(
     origin: Origin, validation: int | None, seed: int
-) -> tuple[Examples, Examples]:
+) -> tuple[Examples, Examples, str]:
+    """Returns the two splits, and what is to be said of them."""
     if origin.validation is not None and validation is None:
-        return origin.training, origin.validation
+        return origin.training, origin.validation, ""
     num = len(origin.training)
     held_out = split.default_size(num) if validation is None else validation
+    if validation is None and held_out == 0:
+        raise ValueError(
+            "one in three training images at most is held out to validate on, which"
+            f" takes at least 3, got {num}; add images"
+        )
     if origin.labels is None:
         train_rows, held_out_rows = split.uniform(num, held_out, seed=seed)
+        remark = ""
     else:
         train_rows, held_out_rows = split.stratified(origin.labels, held_out, seed=seed)
+        remark = _check_classes(origin, origin.labels, train_rows, held_out_rows)
     return (
         Subset(whole=origin.training, indices=train_rows),
         Subset(whole=origin.training, indices=held_out_rows),
+        remark,
     )
+
+
+def _check_classes(
+    origin: Origin, labels: np.ndarray, train: np.ndarray, held_out: np.ndarray
+) -> str:
+    """Returns a remark about classes that are not validated, if there are any.
+
+    Raises:
+      ValueError: if there are classes that are not trained on.
+    """
+    if untrained := split.without(labels, train):
+        raise ValueError(
+            "every class must have an image to train on; the validation split took all"
+            f" of {_named(origin, untrained)}: add images or remove the class, or hold"
+            f" out fewer than {len(held_out)}"
+        )
+    unvalidated = split.without(labels, held_out)
+    if not unvalidated:
+        return ""
+    return f"; too few images to validate on: {_named(origin, unvalidated)}"
+
+
+def _named(origin: Origin, classes: Sequence[int]) -> str:
+    names = ", ".join(repr(origin.class_names[i]) for i in classes[:_LISTED])
+    more = len(classes) - _LISTED
+    return f"{names} and {more:,} more" if more > 0 else names
+
+
+def _shortened(description: str) -> str:
+    description = pixels.printable(description)  # names of folders are in it
+    if len(description) <= _LONGEST:
+        return description
+    return description[: _LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _unknown(name: str) -> str:
@@ -122,12 +182,13 @@ def _unknown(name: str) -> str:
     return f"unknown data set {name!r}; {hint}are {_KINDS}"
 
 
-def _missing(name: str, prepared: pathlib.Path) -> str:
+def _missing(name: str, prepared: pathlib.Path, *, is_folder: bool) -> str:
     debian = (
         f"apt-get install {idx.DEBIAN_PACKAGE}, or " if name == "fashion_mnist" else ""
     )
+    here = f"name the folder .{os.sep}{name} as such, or " if is_folder else ""
     return (
-        f"{name!r} has not been prepared in {prepared}; {debian}give the data_dir where"
-        " it has, or set download (needs the network and"
+        f"{name!r} has not been prepared in {prepared}; {here}{debian}give the data_dir"
+        " where it has, or set download (needs the network and"
         " pip install 'mbconv-nas[tfds-prepare]')"
     )

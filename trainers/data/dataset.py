@@ -5,11 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float32, Int, UInt8
 
 from trainers.augment import Augmentation
 
-Image = UInt8[np.ndarray, "height width channels"]
+Image = (
+    UInt8[np.ndarray, "height width channels"]
+    | Float32[np.ndarray, "height width channels"]
+)
+"""Pixels from 0 to 255; float32 where a file held finer ones."""
 
 
 class Examples(Protocol):

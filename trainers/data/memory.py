@@ -8,7 +8,7 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from trainers import augment
 from trainers.data import dataset as datasets
@@ -40,7 +40,7 @@ def prepare(dataset: Dataset, resolution: int) -> dict[str, Prepared]:
     constant there is only centred.
 
     Raises:
-      ValueError: if an image cannot be decoded.
+      ValueError: if an image cannot be decoded, or all training pixels are alike.
     """
     train, labels = _resized(dataset.train, resolution, dataset.channels)
     mean, std = moments(train)
@@ -54,12 +54,29 @@ def prepare(dataset: Dataset, resolution: int) -> dict[str, Prepared]:
 
 
 def moments(
-    images: UInt8[np.ndarray, "num height width channels"],
+    images: Num[np.ndarray, "num height width channels"],
 ) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
-    """Returns mean and standard deviation of each channel; 1 in place of a std of 0.
+    """Returns mean and standard deviation of each channel of uint8 or float32 images.
 
-    From histograms: exact, and without a copy of all images as floats.
+    A channel that is constant has 1 in place of 0, so that it is only centred.
+
+    Raises:
+      ValueError: if every channel is constant: there is nothing to learn from.
     """
+    exact = _moments_of_levels if images.dtype == np.uint8 else _moments_of_floats
+    mean, variance = exact(images)
+    if not variance.any():
+        values = ", ".join(f"{value:g}" for value in mean)
+        raise ValueError(
+            "training images must differ in some pixel, and all pixels of"
+            f" {len(images):,} are {values}; look at the files, which may hold values"
+            " in another range than their format's"
+        )
+    return mean, np.sqrt(np.where(variance > 0, variance, 1.0))
+
+
+def _moments_of_levels(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """From histograms: exact, and without a copy of all images as floats."""
     levels = np.arange(_LEVELS)
     counts = np.zeros((images.shape[-1], _LEVELS), np.int64)
     for start in range(0, len(images), _CHUNK):
@@ -68,8 +85,18 @@ def moments(
             count += np.bincount(chunk[..., channel].ravel(), minlength=_LEVELS)
     shares = counts / counts.sum(axis=1, keepdims=True)
     mean = shares @ levels
-    variance = np.sum(shares * (levels - mean[:, np.newaxis]) ** 2, axis=1)
-    return mean, np.sqrt(np.where(variance > 0, variance, 1.0))
+    return mean, np.sum(shares * (levels - mean[:, np.newaxis]) ** 2, axis=1)
+
+
+def _moments_of_floats(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """In two passes, in float64, a chunk at a time."""
+    chunks = [images[i : i + _CHUNK] for i in range(0, len(images), _CHUNK)]
+    num, axes = images[..., 0].size, (0, 1, 2)
+    # The first pixel is taken off, so that equal ones have a variance of exactly 0.
+    base = images[0, 0, 0].astype(np.float64)
+    mean = sum((chunk - base).sum(axes) for chunk in chunks) / num
+    variance = sum(np.square(chunk - base - mean).sum(axes) for chunk in chunks) / num
+    return base + mean, np.asarray(variance)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,7 +163,10 @@ def _resized(
     labels = np.empty(len(examples), np.int32)
     for i, (image, label) in enumerate(datasets.iterate(examples)):
         box = pixels.central_square(*image.shape[:2])
-        images[i] = pixels.resize(image, resolution, box)
+        resized = pixels.resize(image, resolution, box)
+        if resized.dtype != images.dtype:  # the first of more than 8 bits
+            images = images.astype(np.float32, copy=False)
+        images[i] = resized
         labels[i] = label
     return images, labels
 
@@ -145,7 +175,7 @@ def _standardised(
     images: np.ndarray, labels: np.ndarray, mean: np.ndarray, std: np.ndarray
 ) -> Prepared:
     scale, offset = np.float32(1 / std), np.float32(-mean / std)
-    standardised = images * scale
+    standardised = images * scale  # float32, of uint8 as well
     standardised += offset  # in place: this is most of the memory there is
     return Prepared(
         images=jnp.asarray(standardised),

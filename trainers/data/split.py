@@ -32,6 +32,17 @@ def check_size(num: int, held_out: int) -> None:
         )
 
 
+def without(
+    labels: Int[np.ndarray, " num"], rows: Int[np.ndarray, " part"]
+) -> list[int]:
+    """Returns the classes of which there are examples, but none of those at `rows`.
+
+    >>> without(np.array([0, 1, 1, 2]), np.array([0, 1]))
+    [2]
+    """
+    return np.setdiff1d(labels, labels[rows]).tolist()
+
+
 def uniform(
     num: int, held_out: int, *, seed: int
 ) -> tuple[Int[np.ndarray, " kept"], Int[np.ndarray, " held_out"]]:
