@@ -27,6 +27,7 @@ from jaxtyping import Float, UInt8
 from nas import models
 from trainers import folding, saved
 from trainers.data import pixels
+from trainers.data.framing import Framing
 
 SIDE = 320  # pixels of each panel
 _TOP = 5
@@ -50,7 +51,7 @@ class Prediction:
 def resized(
     model: saved.Model, picture: UInt8[np.ndarray, "height width channels"]
 ) -> UInt8[np.ndarray, "resolution resolution channels"]:
-    """Returns the central square of `picture` as `model` reads it.
+    """Returns the central square of `picture` as `model` is shown it.
 
     Raises:
       ValueError: if the model reads pictures of neither one channel nor three.
@@ -62,8 +63,7 @@ def resized(
         )
     if picture.shape[2] != channels:
         picture = pixels.to_channels(picture, channels)
-    box = pixels.central_square(*picture.shape[:2])
-    return pixels.resize(picture, model.spec.resolution, box)
+    return model.card.framing.central(picture, model.spec.resolution)
 
 
 def predict(
@@ -93,15 +93,15 @@ def panel(
     picture: UInt8[np.ndarray, "height width channels"],
     prediction: Prediction,
     title: str,
+    framing: Framing,
 ) -> PIL.Image.Image:
-    """Draws the central square of `picture` under the heat, and the classes below.
+    """Draws what `framing` keeps of `picture` under the heat, and the classes below.
 
     Heat of a single place says nothing, and is left out.
     """
     if picture.shape[2] == _GREY:
         picture = pixels.to_channels(picture, _RGB)
-    square = pixels.resize(picture, SIDE, pixels.central_square(*picture.shape[:2]))
-    shown = PIL.Image.fromarray(square)
+    shown = PIL.Image.fromarray(framing.central(picture, SIDE))
     if prediction.heat.size > 1:
         shown = PIL.Image.blend(shown, _overlay(prediction.heat), _OPACITY)
     height = SIDE + 2 * _MARGIN + _LINE * (len(prediction.top) + 1)
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"  no activation map: at {model.spec.resolution} pixels the last"
                     " maps are a single place\n"
                 )
-            panels.append(panel(picture, found, model.spec.name))
+            panels.append(panel(picture, found, model.spec.name, model.card.framing))
         width = sum(drawn.width for drawn in panels)
         page = PIL.Image.new("RGB", (width, max(p.height for p in panels)), "white")
         for number, drawn in enumerate(panels):

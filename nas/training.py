@@ -73,7 +73,7 @@ class Run:
                 f"--batch-size must be a multiple of {parts}, for {number} devices"
                 f" and {config.accumulation} parts, got {config.batch_size}"
             )
-        self._feed = feed_of(plan.dataset, plan.spec.resolution)
+        self._feed = feed_of(plan.dataset, plan.spec.resolution, config.framing)
         self._step = JittedStep(
             plan.network,
             config.step_recipe(),
@@ -81,6 +81,7 @@ class Run:
             prepare=config.prepare(self._feed.mean, self._feed.std),
             accumulation=config.accumulation,
             head_only=plan.head_only,
+            decay_biases=config.decay_biases,
         )
         num_examples = len(plan.dataset.train)
         self._rates = config.learning_rates(num_examples)
@@ -194,7 +195,8 @@ class Run:
         }
         if plan.test is not None:
             whole = dataclasses.replace(plan.dataset, validation=plan.test)
-            result["test"] = self._accuracies(feed_of(whole, plan.spec.resolution))
+            feed = feed_of(whole, plan.spec.resolution, plan.config.framing)
+            result["test"] = self._accuracies(feed)
         state = self._state
         if plan.config.ema_decay > 0:
             state = averaged(state)
@@ -206,6 +208,8 @@ class Run:
                 std=tuple(map(float, self._feed.std)),
                 class_names=tuple(map(str, plan.dataset.class_names)),
                 weights=f"trained on {plan.dataset.name} for {self.num_steps} steps",
+                crop=plan.config.framing.crop,
+                interpolation=plan.config.framing.interpolation,
             ),
         )
         saved.save(plan.folder / models.TRAINED, model)

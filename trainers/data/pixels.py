@@ -3,6 +3,7 @@
 import pathlib
 import struct
 import warnings
+from typing import Literal
 
 import numpy as np
 import PIL.Image
@@ -12,6 +13,7 @@ from jaxtyping import UInt8
 from trainers.data.dataset import Image
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 # What Pillow's plugins raise for broken content, beside OSError.
@@ -24,6 +26,10 @@ _UNDECODABLE = (
     PIL.Image.DecompressionBombError,
 )
 _RGB = 3
+_FILTERS = {
+    "bilinear": PIL.Image.Resampling.BILINEAR,
+    "bicubic": PIL.Image.Resampling.BICUBIC,
+}
 
 
 def decode(path: pathlib.Path) -> Image:
@@ -63,38 +69,44 @@ def _to_array(image: PIL.Image.Image) -> Image:
     return np.asarray(image.convert("RGB"))
 
 
-def central_square(height: int, width: int) -> Box:
-    """Returns the largest square in the middle of an image.
+def central_square(height: int, width: int, share: float = 1.0) -> Box:
+    """Returns a square in the middle of an image, `share` of the largest one's side.
 
     >>> central_square(30, 50)
     (10.0, 0.0, 40.0, 30.0)
     """
-    side = min(height, width)
+    side = share * min(height, width)
     left, upper = (width - side) / 2, (height - side) / 2
     return left, upper, left + side, upper + side
 
 
 def resize(
-    image: Image, resolution: int, box: Box
+    image: Image,
+    resolution: int,
+    box: Box,
+    interpolation: Interpolation = "bilinear",
 ) -> UInt8[np.ndarray, "resolution resolution channels"]:
-    """Returns the part of `image` in `box` at `resolution`, antialiased bilinear.
+    """Returns the part of `image` in `box` at `resolution`, antialiased.
 
-    Where the image is made smaller the triangle filter is widened by the factor, as
-    `jax.image.resize` does and TensorFlow's and OpenCV's defaults do not.
+    Where the image is made smaller the filter is widened by the factor, as
+    `jax.image.resize` does and TensorFlow's and OpenCV's defaults do not. The cubic
+    filter is Keys's with a = -0.5, jax's too; TensorFlow 1's and OpenCV's has -0.75.
     """
     side = (resolution, resolution)
     if image.shape == (*side, image.shape[2]) and box == (0, 0, *side):
         return image
     if image.shape[2] == _RGB:
-        return _resize_plane(image, resolution, box)
+        return _resize_plane(image, resolution, box, interpolation)
     planes = [
-        _resize_plane(image[..., channel], resolution, box)
+        _resize_plane(image[..., channel], resolution, box, interpolation)
         for channel in range(image.shape[2])
     ]
     return np.stack(planes, axis=-1)
 
 
-def _resize_plane(plane: np.ndarray, resolution: int, box: Box) -> np.ndarray:
+def _resize_plane(
+    plane: np.ndarray, resolution: int, box: Box, interpolation: Interpolation
+) -> np.ndarray:
     picture = PIL.Image.fromarray(np.ascontiguousarray(plane))
     size = (resolution, resolution)
-    return np.asarray(picture.resize(size, PIL.Image.Resampling.BILINEAR, box))
+    return np.asarray(picture.resize(size, _FILTERS[interpolation], box))
