@@ -50,7 +50,9 @@ if len(sys.argv) != 2:
     sys.exit("usage: python run.py PICTURE")
 names = json.loads((here / "model.json").read_text(encoding="utf-8"))["class_names"]
 try:
-    picture = pictures.read(pathlib.Path(sys.argv[1]), {side}, {channels})
+    picture = pictures.read(
+        pathlib.Path(sys.argv[1]), {side}, {channels}, {crop!r}, {interpolation!r}
+    )
 except ValueError as error:
     sys.exit(f"run.py: {{pictures.printable(str(error))}}")
 {load}
@@ -88,6 +90,8 @@ def write(folder: Path, model: saved.Model, file_format: str) -> None:
         call=chosen.call,
         side=spec.resolution,
         channels=spec.in_channels,
+        crop=model.card.crop,
+        interpolation=model.card.interpolation,
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)

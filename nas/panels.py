@@ -15,6 +15,7 @@ from jaxtyping import Float, Num
 
 from nas import lettering
 from trainers.data import pixels
+from trainers.data.framing import Framing
 
 SIDE = 320  # pixels of each picture
 _MARGIN, _LINE = 8, 16
@@ -30,14 +31,14 @@ def panel(
     heat: Float[np.ndarray, "rows columns"],
     title: str,
     top: Iterable[tuple[str, float]],
+    framing: Framing,
 ) -> PIL.Image.Image:
-    """Draws the central square of `picture` under `heat`, and the classes below.
+    """Draws what `framing` keeps of `picture` under `heat`, and the classes below.
 
     Heat of a single place says nothing, and is left out.
     """
     picture = np.rint(pixels.to_channels(picture, _RGB)).astype(np.uint8)
-    square = pixels.resize(picture, SIDE, pixels.central_square(*picture.shape[:2]))
-    shown = PIL.Image.fromarray(square)
+    shown = PIL.Image.fromarray(framing.central(picture, SIDE))
     if heat.size > 1:
         shown = PIL.Image.blend(shown, _overlay(heat), _OPACITY)
     lines = [("", title), *((f"{share:6.1%}  ", name) for name, share in top)]

@@ -57,7 +57,7 @@ Predictor = Callable[[Picture], Prediction]
 def resized(
     model: saved.Model, picture: Picture
 ) -> Num[np.ndarray, "resolution resolution channels"]:
-    """Returns the central square of `picture` as `model` reads it.
+    """Returns the central square of `picture` as `model` is shown it.
 
     Raises:
       ValueError: if the model reads pictures of neither one channel nor three.
@@ -68,8 +68,7 @@ def resized(
             f"pictures have 1 or 3 channels, and {model.spec.name} reads {channels}"
         )
     picture = pixels.to_channels(picture, channels)
-    box = pixels.central_square(*picture.shape[:2])
-    return pixels.resize(picture, model.spec.resolution, box)
+    return model.card.framing.central(picture, model.spec.resolution)
 
 
 def predict(model: saved.Model, picture: Picture) -> Prediction:
@@ -183,7 +182,13 @@ class _Session:
                 title += f": {path.name}"
             if self._draws and len(self.rows) < _MOST_ROWS:
                 row.append(
-                    panels.panel(picture, prediction.heat, title, prediction.top)
+                    panels.panel(
+                        picture,
+                        prediction.heat,
+                        title,
+                        prediction.top,
+                        model.card.framing,
+                    )
                 )
         if row:
             self.rows.append(row)

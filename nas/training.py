@@ -105,7 +105,7 @@ class Run:
             )
         size = plan.spec.resolution
         say("Reading", f"{len(plan.dataset.train):,} images at {size} pixels")
-        self._feed = feed_of(plan.dataset, plan.spec.resolution)
+        self._feed = feed_of(plan.dataset, size, plan.config.framing)
         self._step = JittedStep(
             plan.network,
             config.step_recipe(),
@@ -113,6 +113,7 @@ class Run:
             prepare=config.prepare(self._feed.mean, self._feed.std),
             accumulation=config.accumulation,
             head_only=plan.head_only,
+            decay_biases=config.decay_biases,
         )
         num_examples = len(plan.dataset.train)
         self._rates = config.learning_rates(num_examples)
@@ -283,7 +284,8 @@ class Run:
             validation = self._accuracies(self._feed)
         if plan.test is not None:
             whole = dataclasses.replace(plan.dataset, validation=plan.test)
-            test = self._accuracies(feed_of(whole, plan.spec.resolution))
+            feed = feed_of(whole, plan.spec.resolution, plan.config.framing)
+            test = self._accuracies(feed)
         result = Result(steps=self.num_steps, validation=validation, test=test)
         state = self._state
         if plan.config.ema_decay > 0:
@@ -296,6 +298,8 @@ class Run:
                 std=tuple(map(float, self._feed.std)),
                 class_names=tuple(map(str, plan.dataset.class_names)),
                 weights=f"trained on {trained_on} for {self.num_steps} steps",
+                crop=plan.config.framing.crop,
+                interpolation=plan.config.framing.interpolation,
             ),
         )
         saved.save(plan.folder / models.TRAINED, model)

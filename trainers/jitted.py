@@ -9,7 +9,7 @@ program computes what it would on one device, batch norm's statistics included.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,9 @@ from trainers.devices import Devices
 from trainers.executables import Leaves, Recipe, StepInputs
 from trainers.folding import classifier_of
 from trainers.networks.classifier import Classifier
-from trainers.networks.units import EVALUATION, Mode
+from trainers.networks.units import EVALUATION, BatchNorm, Mode
 
+T = TypeVar("T")
 Images = Float[Array, "batch height width channels"]
 Targets = Float[Array, "batch classes"]
 Prepare = Callable[[Array, Images, Targets], tuple[Images, Targets]]
@@ -74,6 +75,7 @@ class JittedStep:
         prepare: Prepare | None = None,
         accumulation: int = 1,
         head_only: bool = False,
+        decay_biases: bool = False,
     ) -> None:
         """Compiles nothing yet.
 
@@ -85,10 +87,11 @@ class JittedStep:
           accumulation: parts that a batch is cut into; their gradients are averaged,
             and batch norm sees one part at a time.
           head_only: train the classifier alone, with the rest as in evaluation.
+          decay_biases: let the biases of squeeze-and-excitation and of the classifier
+            decay as kernels do; batch norm's never do.
         """
         self._network = network
         self._recipe = recipe
-        self._rule = optim.chain(recipe.optimizer)
         self._prepare = prepare
         self._accumulation = accumulation
         self._head_only = head_only
@@ -104,6 +107,10 @@ class JittedStep:
         self._trained = tuple(
             not head_only or id(variable) in trained
             for _, variable in nnx.to_flat_state(_live(network, nnx.Param))
+        )
+        decayed = _outside_batch_norm(network) if decay_biases else None
+        self._rule = optim.chain(
+            recipe.optimizer, decayed and _chosen(decayed, self._trained)
         )
         self._step = jax.jit(
             self._train, donate_argnums=0, out_shardings=devices.everywhere
@@ -265,7 +272,21 @@ def _live(network: Classifier, kind: type[nnx.Variable]) -> nnx.State:
     return nnx.from_flat_state(found)
 
 
-def _chosen(params: Leaves, which: Sequence[bool]) -> Leaves:
+def _outside_batch_norm(network: Classifier) -> tuple[bool, ...]:
+    """Whether each weight is not one of batch norm's, in the order of the split."""
+    norms = {
+        id(value)
+        for _, node in nnx.iter_graph(network)
+        if isinstance(node, BatchNorm)
+        for value in (node.scale, node.bias)
+    }
+    return tuple(
+        id(variable) not in norms
+        for _, variable in nnx.to_flat_state(_live(network, nnx.Param))
+    )
+
+
+def _chosen(params: tuple[T, ...], which: Sequence[bool]) -> tuple[T, ...]:
     return tuple(p for p, chosen in zip(params, which, strict=True) if chosen)
 
 

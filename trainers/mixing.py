@@ -1,8 +1,12 @@
-"""Mixup and CutMix: pictures and their targets blended within a batch."""
+"""Mixup and CutMix: pictures and their targets blended within a batch.
+
+Weights, boxes and partners are those of EfficientNetV2's TensorFlow code, whose mixup
+is EfficientNet's too.
+"""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 Images = Float[Array, "batch height width channels"]
 Targets = Float[Array, "batch classes"]
@@ -16,14 +20,22 @@ def mix(
     mixup: float,
     cutmix: float,
 ) -> tuple[Images, Targets]:
-    """Applies what has an alpha above 0; where both do, one or the other by a coin."""
-    coin_key, mixup_key, cutmix_key = jax.random.split(key, 3)
-    mixed = blend(mixup_key, images, targets, alpha=mixup) if mixup else None
-    pasted = paste(cutmix_key, images, targets, alpha=cutmix) if cutmix else None
-    if mixed is None or pasted is None:
-        return mixed or pasted or (images, targets)
-    heads = jax.random.bernoulli(coin_key)
-    return jax.tree.map(lambda a, b: jnp.where(heads, a, b), mixed, pasted)
+    """Applies what has an alpha above 0.
+
+    Where both do, the first half of the batch (the smaller, if it is odd) gets mixup
+    and the second CutMix; partners are of the same half.
+    """
+    if mixup and cutmix:
+        half = len(images) // 2
+        mixup_key, cutmix_key = jax.random.split(key)
+        blended = blend(mixup_key, images[:half], targets[:half], alpha=mixup)
+        pasted = paste(cutmix_key, images[half:], targets[half:], alpha=cutmix)
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), blended, pasted)
+    if mixup:
+        return blend(key, images, targets, alpha=mixup)
+    if cutmix:
+        return paste(key, images, targets, alpha=cutmix)
+    return images, targets
 
 
 def blend(
@@ -31,14 +43,13 @@ def blend(
 ) -> tuple[Images, Targets]:
     """Mixup: blends each image with another of the batch (https://arxiv.org/abs/1710.09412).
 
-    One share for the batch, from Beta(alpha, alpha); the partners are the batch
-    reversed, as in EfficientNet's code, and the larger share is an image's own.
+    Each image has a share of its own, max(b, 1 - b) with b from Beta(alpha, alpha); the
+    rest is its partner's, of the batch reversed.
     """
-    share = jax.random.beta(key, alpha, alpha)
+    share = jax.random.beta(key, alpha, alpha, (len(images),))
     share = jnp.maximum(share, 1 - share)
-    return (
-        share * images + (1 - share) * images[::-1],
-        share * targets + (1 - share) * targets[::-1],
+    return _weighted(share[:, None, None, None], images), _weighted(
+        share[:, None], targets
     )
 
 
@@ -47,18 +58,34 @@ def paste(
 ) -> tuple[Images, Targets]:
     """CutMix: pastes a box of another image into each (https://arxiv.org/abs/1905.04899).
 
-    The box has the image's aspect and a share of its area from Beta(alpha, alpha); it
-    is centred anywhere and cut at the border. Targets are mixed by the pixels left.
+    Each image has a box of its own, of the image's aspect and a share of its area from
+    Beta(alpha, alpha), centred on any pixel and cut at the border. Half its sides are
+    whole pixels, rounded down. The partner is of the batch reversed; targets are mixed
+    by the pixels that are left.
     """
-    share_key, *centre_keys = jax.random.split(key, 3)
-    side = jnp.sqrt(1 - jax.random.beta(share_key, alpha, alpha))
-    height, width = images.shape[1:3]
-    inside = [
-        jnp.abs(jnp.arange(size) + 0.5 - jax.random.uniform(k, maxval=size))
-        <= side * size / 2
-        for k, size in zip(centre_keys, (height, width), strict=True)
-    ]
-    box = inside[0][:, None] & inside[1][None, :]
-    pasted = jnp.where(box[None, :, :, None], images[::-1], images)
-    kept = 1 - box.mean()
-    return pasted, kept * targets + (1 - kept) * targets[::-1]
+    num, height, width, _ = images.shape
+    share_key, row_key, column_key = jax.random.split(key, 3)
+    side = jnp.sqrt(1 - jax.random.beta(share_key, alpha, alpha, (num,)))
+    rows = _span(row_key, side, height)
+    columns = _span(column_key, side, width)
+    box = rows[:, :, None] & columns[:, None, :]
+    kept = 1 - box.mean((1, 2))
+    return (
+        jnp.where(box[..., None], images[::-1], images),
+        _weighted(kept[:, None], targets),
+    )
+
+
+def _weighted(share: Array, values: Array) -> Array:
+    return share * values + (1 - share) * values[::-1]
+
+
+def _span(
+    key: PRNGKeyArray, share: Float[Array, " num"], size: int
+) -> Bool[Array, "num size"]:
+    """Returns where spans of `share` of the size lie, each around a random place."""
+    half = jnp.floor(share * size).astype(jnp.int32) // 2
+    centre = jax.random.randint(key, share.shape, 0, size)
+    place = jnp.arange(size)
+    low, high = (centre - half)[:, None], (centre + half)[:, None]
+    return (low <= place) & (place < high)

@@ -20,8 +20,8 @@ class Optimizer:
 
     `rmsprop` is TensorFlow 1's, as EfficientNet was trained with: the accumulator
     starts at 1, epsilon is inside the root, momentum accumulates scaled steps.
-    `weight_decay` is an L2 penalty's gradient, on kernels alone; for `adamw` it is
-    decoupled (arXiv:1711.05101).
+    `weight_decay` is the gradient of an L2 penalty of half of it times the sum of
+    squares; for `adamw` it is decoupled (arXiv:1711.05101).
     """
 
     name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
@@ -66,9 +66,16 @@ class Staircase:
         return np.where(steps < self.warmup_steps, rising, decayed).astype(np.float32)
 
 
-def chain(optimizer: Optimizer) -> optax.GradientTransformationExtraArgs:
-    """Returns the update rule; its `update` takes `learning_rate` as a keyword."""
-    decay = optax.add_decayed_weights(optimizer.weight_decay, mask=_kernels)
+def chain(
+    optimizer: Optimizer, decayed: optax.Params | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the update rule; its `update` takes `learning_rate` as a keyword.
+
+    `decayed` is true where weights decay, in the form of the weights; by default
+    kernels do, arrays of more than one dimension.
+    """
+    mask = _kernels if decayed is None else decayed
+    decay = optax.add_decayed_weights(optimizer.weight_decay, mask=mask)
     match optimizer.name:
         case "sgd":
             rules = (decay, optax.trace(optimizer.momentum, nesterov=True), _descend())

@@ -26,6 +26,8 @@ from pydantic.dataclasses import dataclass
 
 from search_space import codec, cost, files
 from search_space.spec import ArchSpec, explain
+from trainers.data.framing import WHOLE, Framing
+from trainers.data.pixels import Interpolation
 from trainers.networks import classifier
 from trainers.networks.classifier import Classifier
 
@@ -51,6 +53,8 @@ class Card:
       std: likewise; divided by.
       class_names: in the order of the logits.
       weights: where the weights come from, in a line for people.
+      crop: as in `Framing`: of the pictures that the network was measured with.
+      interpolation: likewise.
     """
 
     version: Literal[1] = 1
@@ -58,6 +62,13 @@ class Card:
     std: tuple[Annotated[float, Field(gt=0)], ...]
     class_names: tuple[str, ...]
     weights: str
+    crop: Annotated[float, Field(gt=0, le=1)] = WHOLE.crop
+    interpolation: Interpolation = WHOLE.interpolation
+
+    @property
+    def framing(self) -> Framing:
+        """What a picture goes through before its pixels are standardised."""
+        return Framing(crop=self.crop, interpolation=self.interpolation)
 
     def standardise(
         self, pixels: Float[Array, "batch height width channels"]

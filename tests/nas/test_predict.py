@@ -11,6 +11,7 @@ import pytest
 from nas import lettering, panels, predict
 from search_space.spec import ArchSpec, ConvStage, Head, Stem
 from trainers import saved
+from trainers.data import framing
 
 
 def brightness_model(channels=1):
@@ -156,7 +157,9 @@ def test_several_pictures_and_a_folder_have_a_row_each(capsys):
         "a.png", "more/c.png", "b.png", "Written  activation.png",
     ]  # fmt: skip
     whole = np.asarray(PIL.Image.open("activation.png"))
-    one = panels.panel(corner(148), np.zeros((1, 1)), "", [("", 1.0)] * 2)
+    one = panels.panel(
+        corner(148), np.zeros((1, 1)), "", [("", 1.0)] * 2, framing.WHOLE
+    )
     assert whole.shape == (3 * one.height, one.width, 3)
 
 

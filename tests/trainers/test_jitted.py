@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers import devices, loop, optim
+from trainers import devices, loop, optim, saved
 from trainers.chained import ChainedStep
 from trainers.executables import Recipe, split
 from trainers.jitted import JittedStep, averaged
@@ -126,3 +126,47 @@ def test_averages_forget_the_first_weights_by_tensorflows_rule():
 def test_more_devices_than_there_are_is_refused():
     with pytest.raises(ValueError, match="ask for fewer"):
         devices.local(10_000)
+
+
+def biased_network():
+    """Biases start at zero, where a penalty would not show."""
+    network = classifier.build(SPEC, seed=0)
+    for name, variable in saved.variables(network).items():
+        if name.endswith("bias"):
+            variable.set_value(np.full(variable.shape, 0.5, np.float32))
+    return network
+
+
+def after_one_step(*, weight_decay, decay_biases):
+    optimizer = optim.Optimizer(name="sgd", momentum=0.0, weight_decay=weight_decay)
+    step = JittedStep(
+        biased_network(),
+        Recipe(optimizer=optimizer),
+        devices=devices.local(1),
+        decay_biases=decay_biases,
+    )
+    state, _ = loop.fit(step, step.initial(), batches(1), schedule(1))
+    return saved.arrays(step.network(state))
+
+
+@pytest.mark.parametrize("decay_biases", [False, True])
+def test_what_decays_is_what_efficientnets_code_penalizes(decay_biases):
+    """There: every variable but batch norm's, by half the decay times its square.
+
+    One step of 0.05 against a penalty of 0.2 takes a hundredth off a weight.
+    """
+    before = saved.arrays(biased_network())
+    plain = after_one_step(weight_decay=0.0, decay_biases=decay_biases)
+    decayed = after_one_step(weight_decay=0.2, decay_biases=decay_biases)
+    taken = {name: plain[name] - decayed[name] for name in before}
+    kernels = {name for name, array in before.items() if array.ndim > 1}
+    biases = {
+        *("blocks.1.units.2.reduce_bias", "blocks.1.units.2.expand_bias"),
+        *("blocks.2.units.2.reduce_bias", "blocks.2.units.2.expand_bias"),
+        "blocks.3.units.1.bias",  # the classifier's
+    }
+    assert biases < before.keys()
+    for name, array in before.items():
+        shrinks = name in kernels or (decay_biases and name in biases)
+        want = 0.01 * array if shrinks else np.zeros_like(array)
+        np.testing.assert_allclose(taken[name], want, atol=1e-6, err_msg=name)

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from trainers import augment
 from trainers.data import dataset as datasets
-from trainers.data import feed, pixels
+from trainers.data import feed
 from trainers.data.dataset import Dataset, Examples
+from trainers.data.framing import WHOLE, Framing
 
 _LEVELS = 256
 _CHUNK = 1_000  # images; `np.bincount` needs eight bytes for each of their pixels
@@ -32,20 +33,23 @@ class Prepared:
     std: Float[np.ndarray, " channels"]
 
 
-def prepare(dataset: Dataset, resolution: int) -> dict[str, Prepared]:
+def prepare(
+    dataset: Dataset, resolution: int, framing: Framing = WHOLE
+) -> dict[str, Prepared]:
     """Returns `train` and `validation`, resized to `resolution` and standardised.
 
-    Images that are not square lose their longer ends. Mean and standard deviation
+    Both splits lose what `framing` cuts off: of images that are not square, the longer
+    ends at least. Mean and standard deviation
     are those of the training split's channels after resizing; a channel that is
     constant there is only centred.
 
     Raises:
       ValueError: if an image cannot be decoded, or all training pixels are alike.
     """
-    train, labels = _resized(dataset.train, resolution, dataset.channels)
+    train, labels = _resized(dataset.train, resolution, dataset.channels, framing)
     mean, std = moments(train)
     validation, validation_labels = _resized(
-        dataset.validation, resolution, dataset.channels
+        dataset.validation, resolution, dataset.channels, framing
     )
     return {
         "train": _standardised(train, labels, mean, std),
@@ -108,9 +112,10 @@ class MemoryFeed:
     augmentation: augment.Augmentation
 
     @classmethod
-    def of(cls, dataset: Dataset, resolution: int) -> Self:
+    def of(cls, dataset: Dataset, resolution: int, framing: Framing = WHOLE) -> Self:
         """Returns the feed of `dataset` at `resolution`; raises as `prepare`."""
-        return cls(**prepare(dataset, resolution), augmentation=dataset.augmentation)
+        prepared = prepare(dataset, resolution, framing)
+        return cls(**prepared, augmentation=dataset.augmentation)
 
     @property
     def mean(self) -> Float[np.ndarray, " channels"]:
@@ -157,13 +162,12 @@ class MemoryFeed:
 
 
 def _resized(
-    examples: Examples, resolution: int, channels: int
+    examples: Examples, resolution: int, channels: int, framing: Framing
 ) -> tuple[np.ndarray, np.ndarray]:
     images = np.empty((len(examples), resolution, resolution, channels), np.uint8)
     labels = np.empty(len(examples), np.int32)
     for i, (image, label) in enumerate(datasets.iterate(examples)):
-        box = pixels.central_square(*image.shape[:2])
-        resized = pixels.resize(image, resolution, box)
+        resized = framing.central(image, resolution)
         if resized.dtype != images.dtype:  # the first of more than 8 bits
             images = images.astype(np.float32, copy=False)
         images[i] = resized

@@ -21,13 +21,14 @@ import stat
 import struct
 import warnings
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower, in pixels
+Interpolation = Literal["bilinear", "bicubic"]
 
 # What Pillow's plugins raise for broken content. A damaged header reaches any of their
 # arithmetic, so this is nearly everything, and is caught around Pillow alone.
@@ -61,15 +62,27 @@ _WHITE_IS_ZERO = 0
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_COLOUR_TYPE = 25  # its place in the file
 _PNG_GREY_ALPHA = 4
+_FILTERS = {
+    "bilinear": PIL.Image.Resampling.BILINEAR,
+    "bicubic": PIL.Image.Resampling.BICUBIC,
+}
 
 
-def read(path: pathlib.Path, resolution: int, channels: int) -> np.ndarray:
+def read(
+    path: pathlib.Path,
+    resolution: int,
+    channels: int,
+    crop: float = 1.0,
+    interpolation: Interpolation = "bilinear",
+) -> np.ndarray:
     """Returns what a network reads of the picture in a file, before standardisation.
 
     Args:
       path: an image file.
       resolution: side of the network's input, in pixels.
       channels: 1 for grey, 3 for RGB; 4 for RGB and transparency as they are.
+      crop: side of the central square, as a share of the largest one's.
+      interpolation: of the resizing.
 
     Returns:
       float32 of shape [resolution, resolution, channels], from 0 to 255: the central
@@ -82,8 +95,8 @@ def read(path: pathlib.Path, resolution: int, channels: int) -> np.ndarray:
         image = _decode(path, keep_alpha=True)
     else:
         image = to_channels(decode(path), channels)
-    box = central_square(*image.shape[:2])
-    return resize(image, resolution, box).astype(np.float32)
+    box = central_square(*image.shape[:2], share=crop)
+    return resize(image, resolution, box, interpolation).astype(np.float32)
 
 
 def decode(path: pathlib.Path) -> np.ndarray:
@@ -213,41 +226,50 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     return np.asarray(PIL.Image.fromarray(image).convert("L"))[..., np.newaxis]
 
 
-def central_square(height: int, width: int) -> Box:
-    """Returns the largest square in the middle of an image.
+def central_square(height: int, width: int, share: float = 1.0) -> Box:
+    """Returns a square in the middle of an image, `share` of the largest one's side.
 
     >>> central_square(30, 50)
     (10.0, 0.0, 40.0, 30.0)
     """
-    side = min(height, width)
+    side = share * min(height, width)
     left, upper = (width - side) / 2, (height - side) / 2
     return left, upper, left + side, upper + side
 
 
-def resize(image: np.ndarray, resolution: int, box: Box) -> np.ndarray:
-    """Returns the part of `image` in `box` at `resolution`, antialiased bilinear.
+def resize(
+    image: np.ndarray,
+    resolution: int,
+    box: Box,
+    interpolation: Interpolation = "bilinear",
+) -> np.ndarray:
+    """Returns the part of `image` in `box` at `resolution`, antialiased.
 
-    Where the image is made smaller the triangle filter is widened by the factor, as
-    `jax.image.resize` does and TensorFlow's and OpenCV's defaults do not.
+    Where the image is made smaller the filter is widened by the factor, as
+    `jax.image.resize` does and TensorFlow's and OpenCV's defaults do not. The cubic
+    filter is Keys's with a = -0.5, jax's too; TensorFlow 1's and OpenCV's has -0.75.
 
     Args:
       image: uint8 or float32, [height, width, channels].
       resolution: of the result, [resolution, resolution, channels], of the same type.
       box: in pixels of `image`.
+      interpolation: the filter.
     """
     side = (resolution, resolution)
     if image.shape == (*side, image.shape[2]) and box == (0, 0, *side):
         return image
     if image.shape[2] == _RGB and image.dtype == np.uint8:
-        return _resize_plane(image, resolution, box)
+        return _resize_plane(image, resolution, box, interpolation)
     planes = [
-        _resize_plane(image[..., channel], resolution, box)
+        _resize_plane(image[..., channel], resolution, box, interpolation)
         for channel in range(image.shape[2])
     ]
     return np.stack(planes, axis=-1)
 
 
-def _resize_plane(plane: np.ndarray, resolution: int, box: Box) -> np.ndarray:
+def _resize_plane(
+    plane: np.ndarray, resolution: int, box: Box, interpolation: Interpolation
+) -> np.ndarray:
     picture = PIL.Image.fromarray(np.ascontiguousarray(plane))
     size = (resolution, resolution)
-    return np.asarray(picture.resize(size, PIL.Image.Resampling.BILINEAR, box))
+    return np.asarray(picture.resize(size, _FILTERS[interpolation], box))

@@ -2,6 +2,7 @@
 
 from trainers.data.dataset import Dataset
 from trainers.data.feed import Feed
+from trainers.data.framing import WHOLE, Framing
 from trainers.data.memory import MemoryFeed
 from trainers.data.stream import StreamFeed
 
@@ -19,7 +20,11 @@ def prepared_bytes(dataset: Dataset, resolution: int) -> int:
 
 
 def feed_of(
-    dataset: Dataset, resolution: int, *, limit_bytes: int = MEMORY_LIMIT_BYTES
+    dataset: Dataset,
+    resolution: int,
+    framing: Framing = WHOLE,
+    *,
+    limit_bytes: int = MEMORY_LIMIT_BYTES,
 ) -> Feed:
     """Returns the feed of `dataset` at `resolution`: streamed if it is too large.
 
@@ -29,5 +34,5 @@ def feed_of(
       ValueError: if an image cannot be decoded.
     """
     if prepared_bytes(dataset, resolution) <= limit_bytes:
-        return MemoryFeed.of(dataset, resolution)
-    return StreamFeed.of(dataset, resolution)
+        return MemoryFeed.of(dataset, resolution, framing)
+    return StreamFeed.of(dataset, resolution, framing)

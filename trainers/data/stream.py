@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from trainers import augment
 from trainers.data import feed, memory, pixels
 from trainers.data.dataset import Dataset, Examples, Image
+from trainers.data.framing import WHOLE, Framing
 
 # The mean of so many images is off by at most a few hundredths of a standard
 # deviation; decoding all of ImageNet to learn it exactly would take an hour.
@@ -44,9 +45,10 @@ class StreamFeed:
     resolution: int
     mean: Float[np.ndarray, " channels"]
     std: Float[np.ndarray, " channels"]
+    framing: Framing = WHOLE
 
     @classmethod
-    def of(cls, dataset: Dataset, resolution: int) -> Self:
+    def of(cls, dataset: Dataset, resolution: int, framing: Framing = WHOLE) -> Self:
         """Returns the feed of `dataset` at `resolution`.
 
         Raises:
@@ -54,9 +56,15 @@ class StreamFeed:
         """
         num = len(dataset.train)
         rows = np.linspace(0, num - 1, min(num, _SAMPLED), dtype=int)
-        sample = [_central(dataset.train[int(row)], resolution)[0] for row in rows]
+        sample = [framing.central(dataset.train[int(i)][0], resolution) for i in rows]
         mean, std = memory.moments(np.stack(sample))
-        return cls(dataset=dataset, resolution=resolution, mean=mean, std=std)
+        return cls(
+            dataset=dataset,
+            resolution=resolution,
+            mean=mean,
+            std=std,
+            framing=framing,
+        )
 
     def train_batches(
         self, *, batch_size: int, steps: int, seed: int, start: int = 0
@@ -64,7 +72,10 @@ class StreamFeed:
         """As `Feed.train_batches`; crops take the place of shifts."""
         augmentation = self.dataset.augmentation
         crop = functools.partial(
-            _random_crop, resolution=self.resolution, min_area=augmentation.min_area
+            _random_crop,
+            resolution=self.resolution,
+            min_area=augmentation.min_area,
+            framing=self.framing,
         )
         examples = (
             _source(self.dataset.train).seed(seed).shuffle().repeat().random_map(crop)
@@ -84,7 +95,9 @@ class StreamFeed:
     ) -> Iterator[tuple[feed.Images, feed.Labels, feed.Mask]]:
         """As `Feed.eval_batches`: the central square of each image."""
         examples = _source(self.dataset.validation).map(
-            functools.partial(_central, resolution=self.resolution)
+            functools.partial(
+                _central, resolution=self.resolution, framing=self.framing
+            )
         )
         for images, labels in self._ahead(examples, batch_size):
             padding = batch_size - len(labels)
@@ -139,11 +152,10 @@ def _num_cores() -> int:
 
 
 def _central(
-    example: tuple[Image, int], resolution: int
+    example: tuple[Image, int], resolution: int, framing: Framing
 ) -> tuple[np.ndarray, np.int32]:
     image, label = example
-    box = pixels.central_square(*image.shape[:2])
-    return pixels.resize(image, resolution, box), np.int32(label)
+    return framing.central(image, resolution), np.int32(label)
 
 
 def _random_crop(
@@ -152,22 +164,24 @@ def _random_crop(
     *,
     resolution: int,
     min_area: float,
+    framing: Framing,
 ) -> tuple[np.ndarray, np.int32]:
     if min_area == 1:
-        return _central(example, resolution)
+        return _central(example, resolution, framing)
     image, label = example
     height, width, _ = image.shape
     box = random_box(height, width, rng, min_area=min_area)
-    return pixels.resize(image, resolution, box), np.int32(label)
+    box = framing.box(height, width) if box is None else box
+    return framing.resize(image, resolution, box), np.int32(label)
 
 
 def random_box(
     height: int, width: int, rng: np.random.Generator, *, min_area: float
-) -> pixels.Box:
+) -> pixels.Box | None:
     """Returns a random box inside an image, of `min_area` to all of its area.
 
-    Its aspect ratio is 3/4 to 4/3, uniform in the logarithm. Where ten tries find
-    none that fits, the largest central square.
+    Its area is uniform, its aspect ratio is 3/4 to 4/3, uniform in the logarithm.
+    None where ten tries find none that fits.
     """
     for _ in range(_TRIES):
         area = height * width * rng.uniform(min_area, 1)
@@ -178,7 +192,7 @@ def random_box(
             left = int(rng.integers(width - box_width + 1))
             upper = int(rng.integers(height - box_height + 1))
             return left, upper, left + box_width, upper + box_height
-    return pixels.central_square(height, width)
+    return None
 
 
 @jax.jit
