@@ -11,7 +11,6 @@ train on, and beside them the forward pass without weights, as StableHLO.
 """
 
 import dataclasses
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from nas import models
-from trainers import folding, saved
+from trainers import folding, optional, saved
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -106,10 +105,8 @@ def _format(name: str) -> _Format:
         raise ValueError(
             f"--format must be one of {', '.join(_FORMATS)}, got {name[:40]!r}"
         )
-    if name == "onnx" and importlib.util.find_spec("onnx") is None:
-        raise ValueError(
-            "--format onnx needs the package onnx; pip install 'mbconv-nas[onnx]'"
-        )
+    if name == "onnx" and (lack := optional.missing("onnx")):
+        raise ValueError(f"--format onnx {lack}")
     return _FORMATS[name]
 
 
@@ -163,7 +160,7 @@ def _pixels(model: saved.Model) -> jax.ShapeDtypeStruct:
 _FORMATS = {
     "stablehlo": _Format(
         write=_write_stablehlo,
-        needs="jax and pillow",
+        needs="jax, flatbuffers, numpy and pillow",
         imports="import jax.export",
         load=(
             "network = jax.export.deserialize("
@@ -173,7 +170,7 @@ _FORMATS = {
     ),
     "onnx": _Format(
         write=_write_onnx,
-        needs="onnxruntime and pillow",
+        needs="onnxruntime, numpy and pillow",
         imports="import onnxruntime",
         load=(
             'network = onnxruntime.InferenceSession(here / "network.onnx",'
@@ -183,7 +180,7 @@ _FORMATS = {
     ),
     "safetensors": _Format(
         write=_write_safetensors,
-        needs="jax, safetensors and pillow",
+        needs="jax, flatbuffers, numpy, safetensors and pillow",
         imports="import jax.export, safetensors.numpy",
         load=(
             'weights = safetensors.numpy.load_file(here / "weights.safetensors")\n'

@@ -25,7 +25,7 @@ from search_space.spec import (
 )
 from trainers import folding, saved
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="pip install '.[onnx]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 
 SIDE = 48
 

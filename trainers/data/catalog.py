@@ -11,6 +11,7 @@ import difflib
 import os
 import pathlib
 
+from trainers import optional
 from trainers.data import digits, folder, idx, split, tfds
 from trainers.data.dataset import Dataset, Examples, Origin, Subset
 
@@ -129,5 +130,5 @@ def _missing(name: str, prepared: pathlib.Path) -> str:
     return (
         f"{name!r} has not been prepared in {prepared}; {debian}give the data_dir where"
         " it has, or set download (needs the network and"
-        " pip install 'mbconv-nas[tfds-prepare]')"
+        f" {optional.advice('tensorflow')})"
     )
