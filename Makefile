@@ -15,6 +15,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n 2 --dist worksteal tests search_space controller trainers nas $(ARGS)
+	$(BIN)/pytest -m installation tests/installation
 
 slow: $(VENV)/installed-dev
 	$(BIN)/pytest -m slow tests $(ARGS)
@@ -40,4 +41,4 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .environments

@@ -13,7 +13,6 @@ beside them the forward pass without weights, as StableHLO.
 """
 
 import dataclasses
-import importlib.util
 import inspect
 import re
 import sys
@@ -30,7 +29,7 @@ from jaxtyping import Array, Float
 
 from nas import command_line, models, terminal
 from search_space import files
-from trainers import folding, saved
+from trainers import folding, optional, saved
 from trainers.data import pixels
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -138,10 +137,8 @@ def _format(name: str) -> _Format:
         raise ValueError(
             f"--format must be one of {', '.join(_FORMATS)}, got {name[:40]!r}"
         )
-    if name == "onnx" and importlib.util.find_spec("onnx") is None:
-        raise ValueError(
-            "--format onnx needs the package onnx; pip install 'mbconv-nas[onnx]'"
-        )
+    if name == "onnx" and (lack := optional.missing("onnx")):
+        raise ValueError(f"--format onnx {lack}")
     return _FORMATS[name]
 
 
@@ -196,7 +193,7 @@ def _pixels(model: saved.Model) -> jax.ShapeDtypeStruct:
 _FORMATS = {
     "stablehlo": _Format(
         write=_write_stablehlo,
-        needs="jax and pillow",
+        needs="jax, flatbuffers, numpy and pillow",
         imports="import jax.export",
         load=(
             "network = jax.export.deserialize("
@@ -206,7 +203,7 @@ _FORMATS = {
     ),
     "onnx": _Format(
         write=_write_onnx,
-        needs="onnxruntime and pillow",
+        needs="onnxruntime, numpy and pillow",
         imports="import onnxruntime",
         load=(
             'network = onnxruntime.InferenceSession(here / "network.onnx",'
@@ -216,7 +213,7 @@ _FORMATS = {
     ),
     "safetensors": _Format(
         write=_write_safetensors,
-        needs="jax, safetensors and pillow",
+        needs="jax, flatbuffers, numpy, safetensors and pillow",
         imports="import jax.export, safetensors.numpy",
         load=(
             'weights = safetensors.numpy.load_file(here / "weights.safetensors")\n'

@@ -12,7 +12,6 @@ latencies holds every distinct block of a search space, for
 """
 
 import dataclasses
-import importlib.util
 import itertools
 import json
 import sys
@@ -32,7 +31,7 @@ from search_space.cost import Cost, LayerCost
 from search_space.files import write_whole
 from search_space.space import parse_restrictions
 from search_space.spec import ArchSpec, explain
-from trainers import latency
+from trainers import latency, optional
 from trainers.latency import ClockName
 
 _MIB = 2**20
@@ -175,7 +174,7 @@ def _latencies(spec: ArchSpec, options: LatencyOptions) -> dict[str, Any]:
             clock=options.clock,
         )
     }
-    if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
+    if not optional.missing("onnx", "onnxruntime"):
         run = latency.onnxruntime_call(
             spec, batch_size=options.batch_size, num_threads=options.cores
         )

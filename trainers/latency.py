@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from search_space.spec import ArchSpec
-from trainers import folding, saved
+from trainers import folding, optional, saved
 from trainers.networks import classifier
 from trainers.networks.classifier import Block
 from trainers.networks.units import EVALUATION, Mode
@@ -163,8 +163,11 @@ def onnxruntime_call(
 ) -> Callable[[], object]:
     """Returns what runs such a network once in onnxruntime on the CPU.
 
-    Needs onnx and onnxruntime.
+    Raises:
+      ValueError: if onnx or onnxruntime is not installed.
     """
+    if lack := optional.missing("onnx", "onnxruntime"):
+        raise ValueError(f"measuring in onnxruntime {lack}")
     import onnxruntime  # pyright: ignore[reportMissingImports]  # an extra's
 
     from trainers import onnx_graph

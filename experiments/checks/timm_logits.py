@@ -1,6 +1,6 @@
 """Our networks compute what timm's compute: the same weights give the same logits.
 
-    pip install torch torchvision timm
+    pip install '.[checks]'
     python -m experiments.checks.timm_logits
 
 Weights are random, and batch normalization has scales, shifts and statistics that are

@@ -1,6 +1,6 @@
 """CIFAR-10 on one GPU: 500 children, each trained for ten epochs, two at a time.
 
-    pip install '.[cuda]' '.[tfds-prepare]'
+    pip install '.[cuda,tfds-prepare]'
     tfds build cifar10 --file_format=array_record
     python -m experiments.recipes.cifar10_gpu
 

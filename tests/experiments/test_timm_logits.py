@@ -2,7 +2,7 @@
 
 import pytest
 
-WHY = "needs pip install torch torchvision timm"
+WHY = "pip install '.[checks]'"
 pytest.importorskip("torch", reason=WHY)
 pytest.importorskip("timm", reason=WHY)
 

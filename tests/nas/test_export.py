@@ -29,7 +29,7 @@ from trainers.data import memory, pixels
 from trainers.data.dataset import Dataset
 from trainers.data.folder import FolderExamples
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="pip install '.[onnx]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 
 SIDE = 48
 

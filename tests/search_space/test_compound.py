@@ -30,6 +30,16 @@ def test_the_formula_does_not_give_the_presets():
     assert abs(at_one - b2) < abs(at_one - b1)
 
 
+def test_a_smaller_member_by_hand():
+    """At phi -2 depth is 1 / 1.44, width 1 / 1.21 and resolution 1 / 1.3225."""
+    small = compound.member(B0, compound.PUBLISHED, -2.0)
+    assert [s.repeats for s in small.stages] == [1, 2, 2, 3, 3, 3, 1]
+    # 24 / 1.21 = 19.8 is nearest to 16, which would lose more than a tenth.
+    assert [s.channels for s in small.stages] == [16, 24, 32, 64, 96, 160, 264]
+    assert (small.stem.channels, small.head.channels) == (24, 1056)
+    assert small.resolution == 168  # 169.4
+
+
 @pytest.mark.parametrize("step", [0.1, 0.05])
 def test_a_grid_is_every_point_within_the_constraint(step):
     """By brute force over integers, where nothing rounds."""

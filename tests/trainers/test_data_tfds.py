@@ -140,7 +140,7 @@ def test_missing_data_is_told_at_once_with_the_remedy(tmp_path, download):
     start = time.monotonic()
     with pytest.raises(
         ValueError,
-        match=r"cifar10.*tfds-prepare.*data_dir|cifar10.*data_dir.*tfds-prepare",
+        match=r"cifar10.*(tensorflow.*data_dir|data_dir.*pip install tensorflow)",
     ) as caught:
         catalog.load("cifar10", seed=0, data_dir=tmp_path, download=download)
     # TFDS alone takes minutes; importing it, seconds.

@@ -94,6 +94,13 @@ def test_cosine_by_hand():
     np.testing.assert_allclose(rates[4:], falling[:6], rtol=1e-5)
 
 
+def test_staircase_by_hand():
+    """Halved after every 2.5 steps, counted from the start; two steps of warm-up."""
+    stairs = optim.Staircase(peak=2.0, warmup_steps=2, factor=0.5, every=2.5)
+    want = [0.0, 1.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    np.testing.assert_allclose(stairs.values(8), want)
+
+
 @pytest.mark.parametrize("num_steps", [1, 2, 50, 1000])
 def test_cosine_ends(num_steps):
     rates = optim.Cosine(peak=0.3).values(num_steps)

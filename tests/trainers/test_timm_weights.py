@@ -96,7 +96,7 @@ def test_a_file_starts_a_network_with_a_new_head_where_classes_differ(
 
 
 def test_pytorch_files_are_read_as_weights_alone(weights, tmp_path):
-    torch = pytest.importorskip("torch", reason="pip install '.[torch]'")
+    torch = pytest.importorskip("torch", reason="pip install torch")
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     torch.save(tensors, tmp_path / "weights.pth")
     found = timm_weights.read(tmp_path / "weights.pth")

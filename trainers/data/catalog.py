@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trainers import optional
 from trainers.data import digits, folder, idx, pixels, split, tfds
 from trainers.data.dataset import Dataset, Examples, Origin, Subset
 
@@ -190,5 +191,5 @@ def _missing(name: str, prepared: pathlib.Path, *, is_folder: bool) -> str:
     return (
         f"{name!r} has not been prepared in {prepared}; {here}{debian}give the data_dir"
         " where it has, or set download (needs the network and"
-        " pip install 'mbconv-nas[tfds-prepare]')"
+        f" {optional.advice('tensorflow')})"
     )

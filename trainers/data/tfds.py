@@ -1,11 +1,10 @@
 """Image classification sets of TensorFlow Datasets, read without TensorFlow.
 
 A set that was prepared in array_record format is read by index. Preparing one of the
-stock sets needs TensorFlow, the extra `tfds-prepare`.
+stock sets needs TensorFlow.
 """
 
 import dataclasses
-import importlib.util
 import logging
 import os
 import pathlib
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers import augment
+from trainers import augment, optional
 from trainers.data.dataset import Examples, Image, Origin
 
 # Sets of signs, which a mirror makes into other signs or into none.
@@ -149,11 +148,9 @@ def prepare(name: str, *, data_dir: pathlib.Path) -> None:
       ValueError: before any work, if TensorFlow is not installed, the files that one
         has to fetch oneself are not there, or the download's host does not answer.
     """
-    if importlib.util.find_spec("tensorflow") is None:
+    if lack := optional.missing("tensorflow"):
         raise ValueError(
-            f"preparing {name} needs TensorFlow, which is not installed; run"
-            " pip install 'mbconv-nas[tfds-prepare]', or prepare it elsewhere and"
-            " give its data_dir"
+            f"preparing {name} {lack}, or prepare it elsewhere and give its data_dir"
         )
     import tensorflow_datasets as tfds
 
