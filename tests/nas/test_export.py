@@ -34,12 +34,11 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime
 SIDE = 48
 
 
-def every_kind(activation="swish", channels=3):
+def every_kind(activation="swish"):
     """Every stage, skip and pooling there is, strides on odd maps among them."""
     return ArchSpec(
         name="every-kind",
         resolution=SIDE,
-        in_channels=channels,
         num_classes=7,
         activation=activation,
         stem=Stem(channels=8, pool=True),
@@ -210,28 +209,34 @@ def as_training_reads(paths, spec):
     return np.asarray(ready.images) * ready.std + ready.mean
 
 
+def small(channels):
+    """Quickly compiled: what matters here is what it reads."""
+    return ArchSpec(
+        name="small",
+        resolution=SIDE,
+        in_channels=channels,
+        num_classes=7,
+        activation="relu",
+        stem=Stem(channels=8, kernel=3, stride=2),
+        stages=(ConvStage(channels=16, kernel=3, stride=2, repeats=1),),
+        head=Head(channels=None),
+    )
+
+
 @pytest.mark.parametrize(
-    ("name", "channels", "chosen"),
-    [
-        ("onnx", 3, np.s_[:]),
-        ("onnx", 1, np.s_[:]),
-        ("stablehlo", 3, np.s_[3::4]),  # deep and turned, WebP, turned: 3 of 13
-        ("safetensors", 3, np.s_[3::4]),
-        pytest.param("stablehlo", 3, np.s_[:], marks=pytest.mark.slow),
-        pytest.param("safetensors", 3, np.s_[:], marks=pytest.mark.slow),
-    ],
+    ("name", "channels"),
+    [("onnx", 1), ("onnx", 3), ("stablehlo", 3), ("safetensors", 3)],
 )
-def test_training_prediction_and_the_script_read_the_same(
-    tmp_path, name, channels, chosen
-):
+def test_training_prediction_and_the_script_read_the_same(tmp_path, name, channels):
     """Logits of odd pictures; the script's process cannot find our packages."""
-    model = model_of(every_kind(channels=channels))
+    model = model_of(small(channels))
+    kernel = folding.classifier_of(model.network).kernel
+    kernel.set_value(20 * kernel[...])  # pictures differ well above what is printed
     export.write(tmp_path / "out", model, name)
     (tmp_path / "pictures").mkdir()
     paths = write_odd_pictures(tmp_path / "pictures")
     want = logits_of(model, as_training_reads(paths, model.spec).astype(np.float32))
-    assert np.median(want.std(axis=0)) > 0.02, "else the pictures would not matter"
-    paths, want = paths[chosen], want[chosen]
+    assert np.median(want.std(axis=0)) > 0.1, "else the pictures would not matter"
     lines = (
         "import runpy, sys",
         "_, script, *pictures = sys.argv",
@@ -259,7 +264,7 @@ def test_training_prediction_and_the_script_read_the_same(
         top = predict.predict(model, pixels.decode(path)).top
         shares = np.exp(logits) / np.exp(logits).sum()
         found = [share for _, share in top]
-        np.testing.assert_allclose(found, shares[best], atol=1e-4, err_msg=path.name)
+        np.testing.assert_allclose(found, shares[best], atol=1e-3, err_msg=path.name)
 
 
 @pytest.mark.parametrize("content", [None, b"no picture"])
