@@ -190,6 +190,7 @@ def _plan(
     )
     test, no_test = _test(options)
     found = fingerprint.of(dataset, test)
+    dataset = dataclasses.replace(dataset, name=found.source)  # as a resumed run has it
     spec, why, note = _architecture(parsed, dataset, found)
     network, report = initial.network(spec, options.init, seed=options.seed)
     folder = RunFolder(parsed.resume) if parsed.resume else None
