@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 import time
 from typing import Literal
 
@@ -20,6 +21,12 @@ from trainers.data.placement import feed_of
 from trainers.executables import Recipe, split
 from trainers.measurement import Infeasible, Measurement
 from trainers.networks import classifier
+
+# XLA's own status; what CUDA, cuDNN and cuBLAS say, which it passes on as INTERNAL.
+_OUT_OF_MEMORY = re.compile(
+    "RESOURCE_EXHAUSTED|out of memory|OUT_OF_MEMORY|ALLOC_FAILED|failed to allocate",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +112,7 @@ def evaluate(
     except MemoryError:
         return Infeasible("out of memory on the host")
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not _OUT_OF_MEMORY.search(str(error)):
             raise
         return Infeasible(f"out of memory: {str(error).splitlines()[0]}")
 

@@ -11,9 +11,11 @@ from search_space.spec import ArchSpec, Head, MBConvStage, Stem
 
 B0 = zoo.load("efficientnet-b0")
 
-# What XLA reports for the compiled programs on a CPU at a batch of 8: temporary bytes.
+# What XLA reports for the compiled programs on a CPU at a batch of 8, where depthwise
+# convolutions take the whole batch at once: temporary bytes.
 # For training with AdamW these are gradients and activations, for inference the
 # activations. `python -m experiments.checks.xla_memory` compiles them.
+XLA_INFERENCE_OF_ONE = 31_129_968  # bytes in all, one image of 224 pixels
 XLA_INFERENCE = {96: 14_617_696, 160: 39_980_128, 224: 77_925_472}
 XLA_TRAINING = {96: 153_806_008, 160: 390_292_152, 224: 744_470_200}
 
@@ -26,6 +28,12 @@ def test_b0_takes_about_what_xla_reports(resolution):
     trained = memory.training(spec, batch_size=8, optimizer_slots=2)
     temporary = trained.gradients + trained.activations
     assert temporary == pytest.approx(XLA_TRAINING[resolution], rel=0.05)
+
+
+def test_one_image_takes_what_xla_reports_by_either_name():
+    run = memory.inference(B0, batch_size=1)
+    assert run.total == pytest.approx(XLA_INFERENCE_OF_ONE, rel=0.02)
+    assert run.activations == cost.profile(B0).peak_activation_bytes
 
 
 def test_a_small_network_by_hand():

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -84,6 +85,46 @@ def test_divergence_is_infeasible_and_names_the_step(dataset):
     single = evaluate(dataset, learning_rate=1e30, steps=1)
     assert isinstance(single, Infeasible)
     assert "not finite" in single.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 4.1GiB.\nx"
+            ),
+            "out of memory: RESOURCE_EXHAUSTED: Out of memory while trying to allocate "
+            "4.1GiB.",
+        ),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: CUDNN_STATUS_ALLOC_FAILED in conv"),
+            "out of memory: INTERNAL: CUDNN_STATUS_ALLOC_FAILED in conv",
+        ),
+        (
+            jax.errors.JaxRuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out"),
+            "out of memory: INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out",
+        ),
+        (np._core._exceptions._ArrayMemoryError((9,), np.dtype("f4")), "out of memory"),
+        (jax.errors.JaxRuntimeError("INVALID_ARGUMENT: shapes differ"), None),
+        (jax.errors.JaxRuntimeError("INTERNAL: a bug in the compiler"), None),
+        (KeyError("a bug of ours"), None),
+    ],
+)
+def test_memory_is_the_childs_fault_and_a_bug_is_not(
+    dataset, monkeypatch, error, reason
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(child, "_evaluate", fail)
+    if reason is None:
+        with pytest.raises(type(error)):
+            evaluate(dataset)
+    else:
+        outcome = evaluate(dataset)
+        assert isinstance(outcome, Infeasible)
+        assert outcome.reason.startswith(reason)
 
 
 def test_an_architecture_that_does_not_fit_is_infeasible(dataset):
