@@ -24,7 +24,7 @@ import tyro
 from flax import nnx
 from jaxtyping import Float, UInt8
 
-from nas import command_line, models
+from nas import command_line, models, terminal
 from trainers import folding, saved
 from trainers.data import pixels
 
@@ -162,13 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             model = models.model(name, seed=0)
             found = predict(model, picture)
-            sys.stdout.write(f"{model.spec.name} ({model.card.weights})\n")
+            terminal.say(f"{model.spec.name} ({model.card.weights})")
             for label, probability in found.top:
-                sys.stdout.write(f"  {probability:6.1%}  {label}\n")
+                terminal.say(f"  {probability:6.1%}  {label}")
             if found.heat.size == 1:
-                sys.stdout.write(
+                terminal.say(
                     f"  no activation map: at {model.spec.resolution} pixels the last"
-                    " maps are a single place\n"
+                    " maps are a single place"
                 )
             panels.append(panel(picture, found, model.spec.name))
         width = sum(drawn.width for drawn in panels)
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _save(page, parsed.output)
     except (ValueError, OSError) as error:
         return models.complain("nas.predict", error)
-    sys.stdout.write(f"Written  {parsed.output}\n")
+    terminal.say(f"Written  {parsed.output}")
     return 0
 
 
