@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import jax
 import tyro
 
 from nas import terminal
@@ -53,12 +54,21 @@ def command(program: str) -> Callable[[_Main], Callable[..., int]]:
                 terminal.discard_output()
                 return complain(program, error, 1)
             except MemoryError as error:
-                what = str(error) or "an allocation failed"
-                return complain(program, MemoryError(f"out of memory: {what}"), 1)
+                return _out_of_memory(program, error)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                return _out_of_memory(program, error)
 
         return orderly
 
     return decorate
+
+
+def _out_of_memory(program: str, error: Exception) -> int:
+    what = str(error).strip().partition("\n")[0] or "an allocation failed"
+    remedy = "take a smaller batch, resolution or network"
+    return complain(program, MemoryError(f"out of memory: {what}; {remedy}"), 1)
 
 
 def _flushed(main: _Main, arguments: Sequence[str] | None) -> int:

@@ -6,6 +6,7 @@ what is written replaces a name in its folder, and never follows one.
 """
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Generator, Iterator
@@ -55,7 +56,8 @@ def write_whole(
 ) -> None:
     """Replaces `path` by a file of `content`: readers see the old one or the new.
 
-    A link at `path` is replaced, not followed.
+    A link to a file at `path` is replaced, not followed. Anything that is no file, or a
+    link to such, stays: who asks for /dev/null means no file of that name.
 
     Args:
       path: the file.
@@ -64,12 +66,14 @@ def write_whole(
         may be a link. By default the folder of `path` is taken as it is named.
 
     Raises:
-      OSError: if it cannot be written; the old file stays.
+      OSError: if it cannot be written, or something else than a file is there, which
+        stays.
     """
     data = content.encode() if isinstance(content, str) else content
     draft = f".{path.name}.{os.getpid()}"
     try:
         with _opened(path.parent, within or path.parent) as folder:
+            _check_replaceable(path.name, folder)
             with contextlib.suppress(FileNotFoundError):  # a killed process left it
                 os.unlink(draft, dir_fd=folder)
             try:
@@ -84,6 +88,15 @@ def write_whole(
                     os.unlink(draft, dir_fd=folder)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _check_replaceable(name: str, folder: int) -> None:
+    try:
+        there = os.stat(name, dir_fd=folder)
+    except FileNotFoundError:
+        return  # also a link that leads nowhere
+    if not stat.S_ISREG(there.st_mode):
+        raise FileExistsError(errno.EEXIST, "something is there that is no file")
 
 
 def open_in_place(path: Path, *, create: bool = True) -> BinaryIO:

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from search_space import cost
-from search_space.spec import ArchSpec, explain
+from search_space.spec import MAX_RESOLUTION, ArchSpec, explain
 from trainers import compilation, devices, loop, optim
 from trainers.chained import ChainedStep
 from trainers.data.dataset import Dataset
@@ -56,10 +56,15 @@ class ChildConfig:
 
     def __post_init__(self) -> None:
         """Rejects budgets that train nothing."""
-        for name in ("steps", "batch_size", "resolution"):
-            if getattr(self, name) < 1:
+        limits = {
+            "steps": loop.MAX_STEPS,
+            "batch_size": loop.MAX_BATCH,
+            "resolution": MAX_RESOLUTION,
+        }
+        for name, most in limits.items():
+            if not 1 <= (value := getattr(self, name)) <= most:
                 raise ValueError(
-                    f"{name} must be at least 1, got {getattr(self, name)}"
+                    f"{name} must be at least 1 and at most {most}, got {value}"
                 )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(

@@ -15,6 +15,11 @@ from trainers.executables import StepInputs
 # their activations fit its memory.
 _STEPS_AHEAD = 4
 
+MAX_STEPS = 10**8
+"""Of one training: a schedule holds a number for each."""
+MAX_BATCH = 2**20
+"""Images in a step."""
+
 Images = Float[Array, "batch height width channels"]
 Labels = Int[Array, " batch"]
 States = TypeVar("States")  # what a step keeps between calls: a network's arrays

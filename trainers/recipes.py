@@ -39,7 +39,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from trainers import mixing, optim, randaugment
+from trainers import loop, mixing, optim, randaugment
 from trainers.data.framing import WHOLE, Framing
 from trainers.data.pixels import Interpolation
 from trainers.executables import Recipe
@@ -103,8 +103,11 @@ class TrainingConfig:
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0 and finite, got {value}")
         for name in ("batch_size", "accumulation"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if not 1 <= (value := getattr(self, name)) <= loop.MAX_BATCH:
+                raise ValueError(
+                    f"{name} must be at least 1 and at most {loop.MAX_BATCH}, got"
+                    f" {value}"
+                )
         for name in ("weight_decay", "label_smoothing", "norm_momentum", "ema_decay"):
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {value}")
@@ -136,8 +139,19 @@ class TrainingConfig:
             )
 
     def num_steps(self, num_examples: int) -> int:
-        """Returns the steps that `epochs` come to, at least one."""
-        return max(1, round(self.epochs * num_examples / self.batch_size))
+        """Returns the steps that `epochs` come to, at least one.
+
+        Raises:
+          ValueError: if they are more than any schedule holds. One line.
+        """
+        steps = self.epochs * num_examples / self.batch_size
+        if steps > loop.MAX_STEPS:
+            raise ValueError(
+                f"epochs must come to at most {loop.MAX_STEPS:,} steps, got"
+                f" {self.epochs:g} epochs of {num_examples / self.batch_size:.3g};"
+                " train for fewer"
+            )
+        return max(1, round(steps))
 
     def learning_rates(self, num_examples: int) -> np.ndarray:
         """Returns the learning rate of each step."""

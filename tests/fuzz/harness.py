@@ -61,6 +61,7 @@ class Ending:
     """How a command ended: its status, and what is wrong, if anything is."""
 
     status: int | None
+    complaint: str = ""
     fault: str | None = None
     details: str = ""
 
@@ -129,6 +130,7 @@ def run(tried: Input, *, seconds: int) -> Ending:
     shown, error = out.getvalue(), err.getvalue()
     ending = Ending(
         status=status if isinstance(status, int) else 0,
+        complaint=error,
         fault=fault_of(status, shown, error, is_usage=is_usage),
     )
     return dataclasses.replace(ending, details=error[-3_000:] if ending.fault else "")

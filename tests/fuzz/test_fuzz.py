@@ -12,55 +12,20 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import psutil
 import pytest
 
-from tests.fuzz import harness, material
+from tests.fuzz import harness
 from tests.fuzz.inputs import Inputs
-from tests.fuzz.material import Bench
 
 # Here a library's warning is no error: a user would not even see most of them.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-_SLICE = 250
+_SLICE = 120
 _ROOM_BYTES = 8 * 2**30  # that an input may have allocated at most
 _SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
-
-
-@pytest.fixture(scope="module")
-def stubs() -> Iterator[harness.Stubs]:
-    """Without training and Ray; JAX's settings are put back."""
-    made = harness.Stubs()
-    platforms, cache = jax.config.jax_platforms, jax.config.jax_compilation_cache_dir
-    with pytest.MonkeyPatch.context() as patch:
-        made.install(patch)
-        yield made
-    jax.config.update("jax_platforms", platforms)
-    jax.config.update("jax_compilation_cache_dir", cache)
-
-
-@pytest.fixture(scope="module")
-def bench(stubs, tmp_path_factory) -> Iterator[tuple[Bench, Path]]:
-    """Whole material, a place to try it in, and surroundings that must not change."""
-    top = tmp_path_factory.mktemp("fuzz")
-    surroundings = top / "surroundings"
-    for folder in ("home", "secrets"):
-        (surroundings / folder).mkdir(parents=True)
-        (surroundings / folder / "mine").write_text("mine\n")
-    whole, place = top / "whole", top / "in" / "here"
-    whole.mkdir()
-    place.mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(surroundings / "home"))
-        patch.setenv("MBCONV_NAS_CACHE", str(top / "cache"))
-        patch.chdir(whole)
-        material.make(whole, stubs)
-        patch.chdir(place)
-        yield Bench(whole=whole, place=place), surroundings
 
 
 def _try(inputs: Inputs, number: int, stubs, surroundings: Path) -> dict:
