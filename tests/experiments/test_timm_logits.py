@@ -2,14 +2,15 @@
 
 import pytest
 
-WHY = "needs pip install torch torchvision timm"
-pytest.importorskip("torch", reason=WHY)
-pytest.importorskip("timm", reason=WHY)
+WHY = "needs pip install torch torchvision timm onnx onnxruntime"
+for package in ("torch", "timm", "onnx", "onnxruntime"):
+    pytest.importorskip(package, reason=WHY)
 
 from experiments.checks import timm_logits  # noqa: E402
 
 
-def test_efficientnet_b0_computes_what_timm_computes():
-    for found in timm_logits.compare("efficientnet-b0"):
+@pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-b0-pytorch"])
+def test_efficientnet_b0_computes_what_timm_computes(name):
+    for found in timm_logits.compare(name):
         assert found.difference < timm_logits.TOLERANCE
         assert found.spread > 0.1  # else any network's logits would do
