@@ -189,7 +189,7 @@ def test_padding_and_epsilon_are_written_only_where_they_are_not_the_default():
         (["architecture", "padding"], "valid",
          "architecture.padding must be 'same' or 'symmetric', got 'valid'"),
         (["architecture", "norm_epsilon"], 0,
-         "architecture.norm_epsilon must be greater than or equal to 1e-12, got 0"),
+         "architecture.norm_epsilon must be greater than or equal to 0.000001, got 0"),
         (["architecture", "name"], "two\nlines",
          "architecture.name must be printable, on one line, got 'two\\nlines'"),
         (["architecture", "resolution"], 15,
