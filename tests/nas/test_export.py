@@ -131,7 +131,8 @@ def test_every_format_gives_the_networks_logits(
     spec = dataclasses.replace(every_kind(activation), **convention)
     model, (_, pixels) = model_of(spec), photographs
     want = logits_of(model, pixels)
-    assert np.median(want.std(axis=0)) > 0.05, "else the photographs would not matter"
+    # A hundred times the tolerance below: else the photographs would not matter.
+    assert np.median(want.std(axis=0)) > 0.01
     for name, run in RUN.items():
         export.write(tmp_path / name, model, name)
         for part in (pixels, pixels[:1]):  # a batch of any size

@@ -68,7 +68,7 @@ def test_equals_grouped_convolution_with_both_gradients(
 
 
 @pytest.mark.parametrize(
-    ("stride", "padding"), itertools.product([1, 2], ["same", "symmetric"])
+    ("stride", "padding"), list(itertools.product([1, 2], ["same", "symmetric"]))
 )
 def test_by_hand_on_one_row(stride, padding):
     # 1x4 image, kernel's middle row (1, 10, 100); the other rows see padding only.
