@@ -23,12 +23,12 @@ def architecture(name: str) -> ArchSpec:
         return codec.load_file(folder / saved.ARCHITECTURE)
     if path.is_file():
         return codec.load_file(path)
-    if name in zoo.names():
+    if zoo.has(name):
         return zoo.load(name)
     raise ValueError(
         "an architecture is a JSON file such as a search's best.json, a model's or a"
         f" training run's folder, or one of {', '.join(zoo.names())}; got"
-        f" {name[:200]!r}"
+        f" {name[:200]!r} (those names may have {zoo.PYTORCH} behind them)"
     )
 
 

@@ -70,7 +70,11 @@ class Options:
     """Training images held out to choose the best checkpoint; by default a share."""
     init: Annotated[str | None, _FILE] = None
     """Start from these weights, with a new head where the classes differ: a model's
-    or a run's folder, or a safetensors or PyTorch file with timm's names."""
+    or a run's folder, or a safetensors or PyTorch file with timm's names. Weights of
+    timm's models without tf_ in their name need MODEL with -pytorch behind it."""
+    init_stem: initial.StemRule = "exact"
+    """sum: let weights for colour read grey pictures, by the sum of their first kernel
+    over the channels, or weights for grey read colour."""
     head_only: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Train the classifier alone."""
     seed: Annotated[int, _COUNT] = 0
@@ -91,7 +95,8 @@ class Arguments:
     model: Annotated[
         str | None, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")
     ] = None
-    """An architecture: a JSON file, or a name such as efficientnet-b0."""
+    """An architecture: a JSON file, or a name such as efficientnet-b0 or, padded and
+    normalized as PyTorch's networks are, efficientnet-b0-pytorch."""
     output: Annotated[Path | None, _DIR] = None
     """A new or empty folder for the run; by default one under runs/."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
@@ -192,7 +197,9 @@ def _plan(
     found = fingerprint.of(dataset, test)
     dataset = dataclasses.replace(dataset, name=found.source)  # as a resumed run has it
     spec, why, note = _architecture(parsed, dataset, found)
-    network, report = initial.network(spec, options.init, seed=options.seed)
+    network, report = initial.network(
+        spec, options.init, seed=options.seed, stem=options.init_stem
+    )
     folder = RunFolder(parsed.resume) if parsed.resume else None
     folder = folder or run_folder.create(parsed.output)
     stack.enter_context(folder.locked())
@@ -249,6 +256,8 @@ def _check(options: Options) -> None:
         raise ValueError(f"--seed must be in [0, 2^32), got {options.seed}")
     if options.head_only and options.init is None:
         raise ValueError("--head-only needs trained weights; give them with --init")
+    if options.init_stem != "exact" and options.init is None:
+        raise ValueError("--init-stem is for given weights; give them with --init")
     if options.final and options.validation is not None:
         raise ValueError(
             f"--final holds nothing out, got --validation {options.validation}; drop"

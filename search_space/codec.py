@@ -4,10 +4,11 @@
 
 `architecture` is an `ArchSpec`, field by field. `found`, which may be absent, is any
 JSON object that tells how the architecture was found; it is checked to be JSON and
-otherwise not looked at. `architecture.schema.json` describes the file to editors and
-to other programs. It is generated: `python -m search_space.codec` prints it. The
-schema cannot say that the resolution must be at least the total stride, nor how many
-layers there may be in all.
+otherwise not looked at. `padding` and `norm_epsilon`, which came later, are written
+where they are not the default, so that other files stay what they were.
+`architecture.schema.json` describes the file to editors and to other programs. It is
+generated: `python -m search_space.codec` prints it. The schema cannot say that the
+resolution must be at least the total stride, nor how many layers there may be in all.
 """
 
 import dataclasses
@@ -28,6 +29,8 @@ from search_space.spec import ArchSpec, Stage, explain, shorten
 VERSION = 1
 MAX_SIZE = 2**20  # characters; the longest spec allowed has some 20,000
 MAX_DEPTH = 64
+
+_LATER = ("padding", "norm_epsilon")  # fields that the first files did not have
 
 SCHEMA_PATH = pathlib.Path(__file__).with_name("architecture.schema.json")
 
@@ -73,7 +76,13 @@ def dumps(spec: ArchSpec, found: Mapping[str, JsonValue] | None = None) -> str:
 
 def to_json(part: ArchSpec | Stage) -> dict[str, Any]:
     """Returns an architecture, or a part of one, as it stands in a file."""
-    return dataclasses.asdict(part)
+    omitted = {
+        field.name
+        for field in dataclasses.fields(part)
+        if field.name in _LATER and getattr(part, field.name) == field.default
+    }
+    values = dataclasses.asdict(part)
+    return {name: value for name, value in values.items() if name not in omitted}
 
 
 def loads(text: str) -> ArchSpec:

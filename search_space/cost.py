@@ -78,7 +78,7 @@ def _layer_cost(layer: Layer) -> LayerCost:
 
 
 def _macs(layer: Layer) -> int:
-    # SAME padding's zeros count as the published tables count them: as pixels.
+    # Padding's zeros count as the published tables count them: as pixels.
     return _weights(layer) * layer.out_size**2
 
 

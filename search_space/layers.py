@@ -1,8 +1,9 @@
 """From an architecture to its layers, with every shape: the only shape inference.
 
-Padding is SAME throughout: a layer of stride s turns a side of n pixels into
-ceil(n / s), whatever its kernel. Maps are square, so a size is one number. Maps of
-one pixel are legal, and a stride on one is too: the output is one pixel again.
+A layer of stride s turns a side of n pixels into ceil(n / s), whatever its kernel and
+whichever the architecture's padding: kernels are odd, and `kernel // 2` on both sides
+leaves (n - 1) // s + 1 windows, as SAME does. Maps are square, so a size is one number.
+Maps of one pixel are legal, and a stride on one is too: the output is one pixel again.
 """
 
 import dataclasses
@@ -156,7 +157,7 @@ def head_block(
 
 
 def out_size(in_size: int, stride: int) -> int:
-    """Side of the output map under SAME padding.
+    """Side of the output map under either padding.
 
     >>> [out_size(n, 2) for n in (224, 7, 1)]
     [112, 4, 1]
@@ -203,7 +204,7 @@ class Layer:
         operand to them.
       out_size: its side in pixels.
       kernel: side of the window; the whole map for `global_average_pool`.
-      stride: SAME padding.
+      stride: in both directions.
       bias: whether a bias is added.
       held: elements of other maps that must stay in memory meanwhile: the input that
         will be added later, the map that squeeze-and-excitation will scale.

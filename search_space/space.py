@@ -182,6 +182,12 @@ class SearchSpace:
                 f"stem, head and activation must be those of space {self.name},"
                 f" {mine}; got {(spec.stem, spec.head.channels, spec.activation)}"
             )
+        mine = (self.base.padding, self.base.norm_epsilon)
+        if (spec.padding, spec.norm_epsilon) != mine:
+            raise ValueError(
+                f"padding and norm_epsilon must be those of space {self.name}, {mine};"
+                f" got {(spec.padding, spec.norm_epsilon)}"
+            )
         if len(spec.stages) != len(self.stages):
             raise ValueError(
                 f"space {self.name} has {len(self.stages)} stages,"

@@ -15,7 +15,7 @@ and a layer that changes the shape adds its input too, average-pooled by the str
 operation and no more; this parameter-free reading is ours.
 
 Impossible values are refused when an object is made, with a
-`pydantic.ValidationError` (a `ValueError`); `explain` puts one in a line. With SAME
+`pydantic.ValidationError` (a `ValueError`); `explain` puts one in a line. With either
 padding any map can be strided further, down to one pixel, so nothing breaks at a
 resolution that is too low; yet strides that find nothing left to stride over change
 what the network is. Hence the rule that `resolution` is at least the total stride.
@@ -32,6 +32,10 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 Activation = Literal["relu", "relu6", "swish"]
 Skip = Literal["none", "identity", "pool"]
+Padding = Literal["same", "symmetric"]
+
+NORM_EPSILON = 1e-3  # TensorFlow reference
+PYTORCH_NORM_EPSILON = 1e-5  # torch.nn.BatchNorm2d's default
 
 MAX_CHANNELS = 16_384
 MAX_RESOLUTION = 4_096
@@ -70,6 +74,8 @@ Expansion = Annotated[int, Field(ge=1, le=16)]
 Repeats = Annotated[int, Field(ge=1, le=MAX_REPEATS)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)]
+# A smaller one makes gains of over a thousand of channels that hardly vary.
+Epsilon = Annotated[float, Field(ge=1e-6, le=1.0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 
 _MAX_VALUE = 80  # characters of a value in a message
@@ -173,6 +179,13 @@ class ArchSpec:
     computed there. `drop_path` is the highest stochastic-depth drop rate: layer i of
     n drops its residual branch with rate `drop_path * i / n` (EfficientNet's
     TensorFlow code, i from 0; survival 0.8 is `drop_path=0.2`).
+
+    `padding` is that of every convolution and of the stem's pooling. `same`: as
+    TensorFlow has it, no more than the windows need, the odd pixel at the end.
+    `symmetric`: `kernel // 2` on every side, as PyTorch's networks have it. They
+    differ where a stride is above 1, in which pixels the windows meet; sizes are the
+    same. `norm_epsilon` is what batch normalization adds to the variance: 1e-3 in the
+    TensorFlow references, 1e-5 in PyTorch. Trained weights fit one of each alone.
     """
 
     name: Name
@@ -184,6 +197,8 @@ class ArchSpec:
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=MAX_STAGES)]
     head: Head
     drop_path: Rate = 0.0
+    padding: Padding = "same"
+    norm_epsilon: Epsilon = NORM_EPSILON
 
     @property
     def total_stride(self) -> int:

@@ -1,4 +1,9 @@
-"""Published networks as plain specs, for ImageNet's 1000 classes."""
+"""Published networks as plain specs, for ImageNet's 1000 classes.
+
+They pad and normalize as their TensorFlow references do. A name with `-pytorch` behind
+it is the same network with PyTorch's padding and epsilon, which weights need that were
+trained there: timm's without `tf_` in their name.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -10,6 +15,7 @@ from search_space.scaling import (
     apply_preset,
 )
 from search_space.spec import (
+    PYTORCH_NORM_EPSILON,
     ArchSpec,
     BottleneckStage,
     Head,
@@ -19,10 +25,21 @@ from search_space.spec import (
     Stem,
 )
 
+PYTORCH = "-pytorch"
+
 
 def names() -> tuple[str, ...]:
-    """Returns the names that `load` knows."""
+    """Returns the names that `load` knows; it knows each with `-pytorch` behind too."""
     return (*EFFICIENTNET, *EFFICIENTNET_LITE, *_OTHERS)
+
+
+def has(name: str) -> bool:
+    """Says whether `load` knows the name.
+
+    >>> has("mnasnet-a1"), has("mnasnet-a1-pytorch"), has("mnasnet")
+    (True, True, False)
+    """
+    return name.removesuffix(PYTORCH) in names()
 
 
 def load(name: str) -> ArchSpec:
@@ -31,6 +48,13 @@ def load(name: str) -> ArchSpec:
     Raises:
       ValueError: if there is none of that name; the message lists those there are.
     """
+    if name.endswith(PYTORCH) and has(name):
+        return dataclasses.replace(
+            load(name.removesuffix(PYTORCH)),
+            name=name,
+            padding="symmetric",
+            norm_epsilon=PYTORCH_NORM_EPSILON,
+        )
     if name in EFFICIENTNET:
         return _scaled(_efficientnet_b0(), name, EFFICIENTNET[name])
     if name in EFFICIENTNET_LITE:
@@ -39,7 +63,10 @@ def load(name: str) -> ArchSpec:
         )
     if name in _OTHERS:
         return _OTHERS[name]()
-    raise ValueError(f"network must be one of {', '.join(names())}, got {name[:100]!r}")
+    raise ValueError(
+        f"network must be one of {', '.join(names())}, got {name[:100]!r}; each of them"
+        f" may have {PYTORCH} behind it"
+    )
 
 
 def _scaled(

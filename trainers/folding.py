@@ -15,10 +15,10 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from search_space.spec import Activation
+from search_space.spec import Activation, Padding
 from trainers.networks.classifier import Block, Classifier
-from trainers.networks.depthwise import depthwise_conv
-from trainers.networks.normalization import EPSILON, activate
+from trainers.networks.depthwise import depthwise_conv, lax_padding
+from trainers.networks.normalization import activate
 from trainers.networks.units import (
     EVALUATION,
     BatchNorm,
@@ -27,6 +27,7 @@ from trainers.networks.units import (
     DepthwiseUnit,
     Maps,
     Mode,
+    max_pool,
 )
 
 
@@ -35,6 +36,7 @@ class FoldedConv(nnx.Module):
 
     def __init__(self, unit: ConvUnit) -> None:
         self.stride = unit.stride
+        self.padding: Padding = unit.padding
         self.activation: Activation | None = unit.norm.activation
         self.activation_after: Activation | None = unit.activation_after
         self.max_pool = unit.max_pool
@@ -45,12 +47,10 @@ class FoldedConv(nnx.Module):
     def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
         """Returns this unit's maps, with the shortcut added; only for evaluation."""
         del mode
-        y = activate(
-            _conv(x, self.kernel[...], self.stride) + self.bias[...], self.activation
-        )
+        y = _conv(x, self.kernel[...], self.stride, self.padding) + self.bias[...]
+        y = activate(y, self.activation)
         if self.max_pool is not None:
-            window, stride = self.max_pool
-            y = nnx.max_pool(y, (window, window), (stride, stride), "SAME")
+            y = max_pool(y, self.max_pool, self.padding)
         y = y if shortcut is None else y + shortcut
         return activate(y, self.activation_after)
 
@@ -60,6 +60,7 @@ class FoldedDepthwise(nnx.Module):
 
     def __init__(self, unit: DepthwiseUnit) -> None:
         self.stride = unit.stride
+        self.padding: Padding = unit.padding
         self.activation: Activation | None = unit.norm.activation
         factor, offset = _factor_and_offset(unit.norm)
         self.kernel = nnx.Param(np.asarray(unit.kernel[...]) * factor)
@@ -68,8 +69,8 @@ class FoldedDepthwise(nnx.Module):
     def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
         """Returns this unit's maps, with the shortcut added; only for evaluation."""
         del mode
-        y = depthwise_conv(x, self.kernel[...], self.stride) + self.bias[...]
-        y = activate(y, self.activation)
+        y = depthwise_conv(x, self.kernel[...], self.stride, self.padding)
+        y = activate(y + self.bias[...], self.activation)
         return y if shortcut is None else y + shortcut
 
 
@@ -142,17 +143,17 @@ def _factor_and_offset(norm: BatchNorm) -> tuple[np.ndarray, np.ndarray]:
         np.asarray(value[...], np.float64)
         for value in (norm.scale, norm.bias, norm.mean, norm.variance)
     )
-    factor = scale / np.sqrt(variance + EPSILON)
+    factor = scale / np.sqrt(variance + norm.epsilon)
     return factor.astype(np.float32), (bias - mean * factor).astype(np.float32)
 
 
-def _conv(x: Maps, kernel: jax.Array, stride: int) -> Maps:
+def _conv(x: Maps, kernel: jax.Array, stride: int, padding: Padding) -> Maps:
     if kernel.shape[:2] == (1, 1):
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     return lax.conv_general_dilated(
         x,
         kernel,
         (stride, stride),
-        "SAME",
+        lax_padding(padding, kernel.shape[0]),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )

@@ -17,7 +17,7 @@ from onnx import (  # pyright: ignore[reportMissingImports]
     numpy_helper,
 )
 
-from search_space.spec import Activation
+from search_space.spec import Activation, Padding
 from trainers import folding, saved
 from trainers.networks.classifier import Block
 from trainers.networks.units import ClassifierUnit, PoolShortcut, SqueezeExciteUnit
@@ -130,12 +130,12 @@ class _Tape:
             x,
             self.constant(kernel),
             self.constant(_array(unit.bias)),
-            **_window(len(_array(unit.kernel)), unit.stride),
+            **_window(len(_array(unit.kernel)), unit.stride, unit.padding),
         )
         x = self.activation(x, unit.activation)
         if unit.max_pool is None:
             return x
-        return self.op("MaxPool", x, **_window(*unit.max_pool))
+        return self.op("MaxPool", x, **_window(*unit.max_pool, unit.padding))
 
     def depthwise(self, x: str, unit: folding.FoldedDepthwise) -> str:
         kernel = _array(unit.kernel).transpose(2, 0, 1)[:, np.newaxis]
@@ -145,7 +145,7 @@ class _Tape:
             self.constant(kernel),
             self.constant(_array(unit.bias)),
             group=len(kernel),
-            **_window(len(_array(unit.kernel)), unit.stride),
+            **_window(len(_array(unit.kernel)), unit.stride, unit.padding),
         )
         return self.activation(x, unit.activation)
 
@@ -164,7 +164,7 @@ class _Tape:
 
     def pool_shortcut(self, x: str, channels: int, unit: PoolShortcut) -> str:
         if unit.stride > 1:
-            window = _window(unit.stride, unit.stride)
+            window = _window(unit.stride, unit.stride, "same")
             x = self.op("AveragePool", x, count_include_pad=0, **window)
         missing = unit.out_channels - channels
         if missing > 0:
@@ -191,12 +191,13 @@ class _Tape:
                 return self.op("Mul", x, self.op("Sigmoid", x))
 
 
-def _window(kernel: int, stride: int) -> dict[str, list[int] | str]:
-    return {
-        "kernel_shape": [kernel, kernel],
-        "strides": [stride, stride],
-        "auto_pad": "SAME_UPPER",  # the odd pixel of padding goes to the end
-    }
+def _window(kernel: int, stride: int, padding: Padding) -> dict[str, list[int] | str]:
+    pads: dict[str, list[int] | str] = (
+        {"auto_pad": "SAME_UPPER"}  # the odd pixel of padding goes to the end
+        if padding == "same"
+        else {"pads": [kernel // 2] * 4}
+    )
+    return {"kernel_shape": [kernel, kernel], "strides": [stride, stride], **pads}
 
 
 def _array(variable: nnx.Variable) -> np.ndarray:

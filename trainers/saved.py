@@ -10,7 +10,7 @@ safetensors files hold arrays and nothing that runs.
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,7 +25,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from search_space import codec, cost, files
-from search_space.spec import ArchSpec, explain
+from search_space.spec import ArchSpec, explain, shorten
 from trainers.data.framing import WHOLE, Framing
 from trainers.data.pixels import Interpolation
 from trainers.networks import classifier
@@ -37,6 +37,7 @@ CARD = "model.json"
 
 _MAX_CARD_BYTES = 2**28  # a million names of classes
 _LISTED = 3  # names of arrays in a message
+_MAX_SHOWN = 200  # characters of a text from a file in a message
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 
@@ -106,12 +107,18 @@ def arrays(network: Classifier) -> dict[str, np.ndarray]:
     }
 
 
+def names_of(network: Classifier, wanted: Collection[nnx.Variable]) -> list[str]:
+    """Returns the names of some of the network's own arrays, in the order given."""
+    names = {id(variable): name for name, variable in variables(network).items()}
+    return [names[id(variable)] for variable in wanted]
+
+
 def assign(network: Classifier, values: Mapping[str, np.ndarray]) -> None:
     """Puts `values` into the network, all of its arrays by name.
 
     Raises:
-      WeightsError: if a name is missing, unknown, or of another shape; the network is
-        unchanged then.
+      WeightsError: if a name is missing, unknown, or of another shape, or a number is
+        not finite; the network is unchanged then.
     """
     own = variables(network)
     if missing := sorted(own.keys() - values.keys()):
@@ -130,8 +137,48 @@ def assign(network: Classifier, values: Mapping[str, np.ndarray]) -> None:
                 f"{name} must be of shape {variable.shape}, got {values[name].shape};"
                 " give the architecture that the weights belong to"
             )
+    whole = {name: checked(name, values[name]) for name in own}
     for name, variable in own.items():
-        variable.set_value(np.asarray(values[name], np.float32))
+        variable.set_value(whole[name])
+
+
+def checked(name: str, values: np.ndarray) -> np.ndarray:
+    """Returns weights in float32.
+
+    Raises:
+      WeightsError: if they are no floating-point numbers, not finite, or the negative
+        variance of a batch normalization.
+    """
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise WeightsError(
+            f"{name} must hold floating-point numbers, got {values.dtype}; give weights"
+            " that are not quantized"
+        )
+    with np.errstate(over="ignore"):
+        array = np.asarray(values, np.float32)
+    if not np.isfinite(array).all():
+        raise WeightsError(
+            f"{name} must hold finite numbers in float32, got"
+            f" {array[~np.isfinite(array)][0]}; give weights of a training that went"
+            " well"
+        )
+    if name.endswith(("variance", "running_var")) and (array < 0).any():
+        raise WeightsError(
+            f"{name} must hold variances of at least 0, got {array.min()}; give the"
+            " weights that belong there"
+        )
+    return array
+
+
+def shown(text: str) -> str:
+    r"""Returns a text from a file as a message shows it.
+
+    On a line, bounded, and without what commands a terminal.
+
+    >>> shown("bn1.bias"), shown("bn1\x1b[2J")
+    ('bn1.bias', "'bn1\\x1b[2J'")
+    """
+    return text if text.isprintable() and len(text) <= _MAX_SHOWN else shorten(text)
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -151,7 +198,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     except (safetensors.SafetensorError, KeyError) as error:
         raise WeightsError(
             f"{path} must be a whole safetensors file of numpy's types, got:"
-            f" {' '.join(str(error).split())}; write or copy it again"
+            f" {shown(' '.join(str(error).split()))}; write or copy it again"
         ) from None
 
 
@@ -267,4 +314,4 @@ def _read_card(path: Path, spec: ArchSpec) -> Card:
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return ", ".join(map(shown, names[:_LISTED])) + more

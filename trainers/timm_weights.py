@@ -1,21 +1,19 @@
 """Weights of timm's EfficientNets, EfficientNet-Lites and MnasNets, by timm's names.
 
 timm keeps `conv_stem`, `blocks.<stage>.<layer>`, `conv_head`, `classifier`; kernels are
-`[out, in, k, k]`. Files are read without running anything that is in them.
+`[out, in, k, k]`. Names and shapes do not tell which padding and epsilon weights were
+trained with: that is the architecture's to say (`search_space.spec.ArchSpec`).
 """
 
 import dataclasses
-import pickle
+import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import psutil
 from flax import nnx
 
-from search_space import files
-from search_space.spec import ArchSpec, MBConvStage
-from trainers import optional, saved
+from search_space.spec import MAX_CLASSES, ArchSpec, MBConvStage
+from trainers import folding, saved
 from trainers.networks import classifier
 from trainers.networks.units import (
     BatchNorm,
@@ -25,64 +23,81 @@ from trainers.networks.units import (
     SqueezeExciteUnit,
 )
 from trainers.saved import WeightsError
+from trainers.weight_files import Weights
 
-Weights = dict[str, np.ndarray]  # timm's names; those that were copied are taken out
+_STEM, _HEAD = "conv_stem.weight", ("classifier.weight", "classifier.bias")
+_MAX_CHANNELS = 1_024  # of images, as in ArchSpec
 
 
-def read(path: Path) -> Weights:
-    """Returns the arrays in a safetensors file, or in PyTorch's, by name.
+def unwrapped(weights: Weights) -> tuple[Weights, str]:
+    """Returns the network's own weights among `weights`, and what they were under.
 
-    PyTorch's need torch, which is told to read weights only: no code is unpickled.
+    Trainers put words in front: `module.`, `_orig_mod.`, `state_dict.`, several of
+    them. Whatever is in front of `conv_stem.weight` is taken away, and what is not
+    under it, an optimizer's state, is left behind. Averaged weights (`ema`) go before
+    others, as timm itself has it.
+
+    Returns:
+      The weights, and the words in front: `""` where there are none.
 
     Raises:
-      WeightsError: if the file is damaged, holds more than arrays, or needs torch.
-      OSError: if it cannot be read.
+      WeightsError: if there are several networks and no telling which is meant.
     """
-    if path.suffix == ".safetensors":
-        return saved.read_safetensors(path)
-    if path.suffix not in (".pth", ".pt", ".bin"):
+    if _STEM in weights:
+        return weights, ""
+    found = [name.removesuffix(_STEM) for name in weights if name.endswith("." + _STEM)]
+    averaged = [name for name in found if re.search(r"(^|[._])ema[._]", name)]
+    if len(chosen := averaged or found) > 1:
+        names = ", ".join(map(saved.shown, chosen[:3]))
         raise WeightsError(
-            f"weights must be a .safetensors, .pth, .pt or .bin file, got {path}"
+            f"weights must be of one network, and there are {len(chosen)}: {names};"
+            " save one of them alone"
         )
-    with files.open_quickly(path) as file:  # an OSError, before torch makes its own
-        files.check_ordinary(file.fileno(), path, psutil.virtual_memory().total)
-    if lack := optional.missing("torch"):
-        raise WeightsError(f"{path} {lack}, or convert the file to safetensors")
-    import torch  # pyright: ignore[reportMissingImports]
-
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise WeightsError(
-            f"{path} must be a whole PyTorch file of weights alone: {reason}"
-        ) from None
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} must hold arrays by name, got {type(found)}")
-    arrays = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
-    if others := sorted(set(map(str, found)) - set(arrays)):
-        raise WeightsError(f"{path} must hold arrays by name, got {others[0]!r} too")
-    return {name: value.numpy() for name, value in arrays.items()}
+    if not chosen:
+        return weights, ""
+    (front,) = chosen
+    return {
+        name.removeprefix(front): array
+        for name, array in weights.items()
+        if name.startswith(front)
+    }, front
 
 
 def named_as_ours(spec: ArchSpec, weights: Weights) -> dict[str, np.ndarray]:
     """Returns timm's `weights` for `spec`, under the names of `saved.arrays`.
 
-    The classifier is of as many classes as the weights have.
+    The classifier is of as many classes, and the stem reads as many channels, as the
+    weights have; where they have no classifier, neither has what is returned.
 
     Raises:
       WeightsError: if they are not of this architecture.
     """
-    classes = weights.get("classifier.bias")
-    if classes is None:
+    if _STEM not in weights:
         raise WeightsError(
-            "weights must have timm's names, and there is no classifier.bias; got"
-            f" {', '.join(list(weights)[:3])} and others"
+            f"weights must have timm's names, and there is no {_STEM}; got"
+            f" {', '.join(map(saved.shown, list(weights)[:3])) or 'none'} and others;"
+            " rename them, or save timm's state_dict()"
         )
-    spec = dataclasses.replace(spec, num_classes=len(classes))
+    channels = _length(weights, _STEM, 1, _MAX_CHANNELS)
+    spec = dataclasses.replace(spec, in_channels=channels)
+    if has_head := any(name in weights for name in _HEAD):
+        classes = _length(weights, _HEAD[0], 0, MAX_CLASSES)
+        spec = dataclasses.replace(spec, num_classes=classes)
+    saved.check_fits(spec)
     network = classifier.build(spec, seed=0)
+    head = folding.classifier_of(network)
+    if not has_head:
+        weights = weights | {
+            name: np.zeros_like(np.transpose(variable[...]))
+            for name, variable in zip(_HEAD, (head.kernel, head.bias), strict=True)
+        }
     copy_weights(spec, network, dict(weights))
-    return saved.arrays(network)
+    left_out = () if has_head else saved.names_of(network, (head.kernel, head.bias))
+    return {
+        name: array
+        for name, array in saved.arrays(network).items()
+        if name not in left_out
+    }
 
 
 def copy_weights(
@@ -91,31 +106,30 @@ def copy_weights(
     """Puts timm's `weights` into `network`, and takes them out of `weights`.
 
     Raises:
-      WeightsError: if a name is missing, a shape differs, some are left, or a stage is
-        not of the kind that timm's networks here have.
+      WeightsError: if a name is missing, a shape differs, a number is not finite, some
+        are left, or a stage is not of the kind that timm's networks here have.
     """
     blocks = zip(network.blocks, _block_names(spec), strict=True)
     for block, names in blocks:
         for unit, (name, norm_name) in zip(block.units, names, strict=True):
             match unit:
                 case ConvUnit():
-                    kernel = _take(weights, f"{name}.weight").transpose(2, 3, 1, 0)
-                    _assign(unit.kernel, kernel, name)
+                    _assign(unit.kernel, weights, f"{name}.weight", (3, 2, 0, 1))
                     _copy_norm(unit.norm, weights, norm_name)
                 case DepthwiseUnit():
-                    kernel = _take(weights, f"{name}.weight")[:, 0].transpose(1, 2, 0)
-                    _assign(unit.kernel, kernel, name)
+                    _copy_depthwise(unit.kernel, weights, f"{name}.weight")
                     _copy_norm(unit.norm, weights, norm_name)
                 case SqueezeExciteUnit():
                     _copy_squeeze_excite(unit, weights, name)
                 case ClassifierUnit():
-                    _assign(unit.kernel, _take(weights, f"{name}.weight").T, name)
-                    _assign(unit.bias, _take(weights, f"{name}.bias"), name)
+                    _assign(unit.kernel, weights, f"{name}.weight", (1, 0))
+                    _assign(unit.bias, weights, f"{name}.bias")
     left = [name for name in weights if not name.endswith("num_batches_tracked")]
     if left:
         raise WeightsError(
-            f"{spec.name} must use every one of the weights, and has no {left[0]}"
-            f" ({len(left)} such); give the architecture that they belong to"
+            f"{spec.name} must use every one of the weights, and has no"
+            f" {saved.shown(left[0])} ({len(left)} such); give the architecture that"
+            " they belong to"
         )
 
 
@@ -140,20 +154,57 @@ def _block_names(spec: ArchSpec) -> Iterator[list[tuple[str, str]]]:
     yield [("conv_head", "bn2"), ("classifier", "")]
 
 
-def _take(weights: Weights, name: str) -> np.ndarray:
+def _length(weights: Weights, name: str, axis: int, most: int) -> int:
+    """Returns how long an array is along an axis of PyTorch's."""
+    if name not in weights:
+        raise WeightsError(f"weights must hold {name}, and do not; save it with them")
+    shape = weights[name].shape
+    if axis >= len(shape) or not 1 <= shape[axis] <= most:
+        raise WeightsError(
+            f"{name} must have 1 to {most} entries along axis {axis}, got shape"
+            f" {shape}; give weights of timm's"
+        )
+    return shape[axis]
+
+
+def _take(weights: Weights, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Takes an array out, in float32, checked to be of PyTorch's `shape`."""
     if name not in weights:
         raise WeightsError(
             f"weights must hold {name}, and do not; give the architecture that they"
             " belong to"
         )
-    return weights.pop(name)
+    array = weights.pop(name)
+    if array.shape != shape:
+        raise WeightsError(
+            f"{name} must be of shape {shape}, got {array.shape}; give the architecture"
+            " that it belongs to"
+        )
+    return saved.checked(name, array)
+
+
+def _assign(
+    variable: nnx.Variable,
+    weights: Weights,
+    name: str,
+    order: tuple[int, ...] = (0,),
+) -> None:
+    """Puts an array into a variable; `order` takes ours to PyTorch's axes."""
+    array = _take(weights, name, tuple(variable.shape[axis] for axis in order))
+    variable.set_value(np.ascontiguousarray(array.transpose(np.argsort(order))))
+
+
+def _copy_depthwise(kernel: nnx.Variable, weights: Weights, name: str) -> None:
+    height, width, channels = kernel.shape
+    array = _take(weights, name, (channels, 1, height, width))
+    kernel.set_value(np.ascontiguousarray(array[:, 0].transpose(1, 2, 0)))
 
 
 def _copy_norm(norm: BatchNorm, weights: Weights, name: str) -> None:
-    _assign(norm.scale, _take(weights, f"{name}.weight"), name)
-    _assign(norm.bias, _take(weights, f"{name}.bias"), name)
-    _assign(norm.mean, _take(weights, f"{name}.running_mean"), name)
-    _assign(norm.variance, _take(weights, f"{name}.running_var"), name)
+    _assign(norm.scale, weights, f"{name}.weight")
+    _assign(norm.bias, weights, f"{name}.bias")
+    _assign(norm.mean, weights, f"{name}.running_mean")
+    _assign(norm.variance, weights, f"{name}.running_var")
 
 
 def _copy_squeeze_excite(unit: SqueezeExciteUnit, weights: Weights, name: str) -> None:
@@ -161,15 +212,7 @@ def _copy_squeeze_excite(unit: SqueezeExciteUnit, weights: Weights, name: str) -
         ("conv_reduce", unit.reduce, unit.reduce_bias),
         ("conv_expand", unit.expand, unit.expand_bias),
     ):
-        dense = _take(weights, f"{name}.{conv}.weight")[:, :, 0, 0].T
-        _assign(kernel, dense, f"{name}.{conv}")
-        _assign(bias, _take(weights, f"{name}.{conv}.bias"), f"{name}.{conv}")
-
-
-def _assign(variable: nnx.Variable, array: np.ndarray, name: str) -> None:
-    if variable.shape != array.shape:
-        raise WeightsError(
-            f"weights of {name} must be of shape {variable.shape}, got {array.shape};"
-            " give the architecture that they belong to"
-        )
-    variable.set_value(np.ascontiguousarray(array, np.float32))
+        entering, leaving = kernel.shape
+        array = _take(weights, f"{name}.{conv}.weight", (leaving, entering, 1, 1))
+        kernel.set_value(np.ascontiguousarray(array[:, :, 0, 0].T))
+        _assign(bias, weights, f"{name}.{conv}.bias")

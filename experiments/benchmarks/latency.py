@@ -35,7 +35,7 @@ import tyro
 from experiments.benchmarks import torch_peer
 from nas import models, provenance, resources
 from search_space.files import write_whole
-from search_space.spec import ArchSpec
+from search_space.spec import ArchSpec, Padding
 from trainers import folding, latency
 from trainers.networks.depthwise import native_conv
 
@@ -135,8 +135,10 @@ def measure(
 def _grouped(spec: ArchSpec) -> Callable[[], object]:
     """Ours, traced with the convolution that XLA has for this."""
 
-    def native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-        return native_conv(stride, x, kernel)
+    def native(
+        x: jax.Array, kernel: jax.Array, stride: int, padding: Padding
+    ) -> jax.Array:
+        return native_conv(stride, padding, x, kernel)
 
     with mock.patch.object(folding, "depthwise_conv", native):
         return latency.network_call(spec, batch_size=1)

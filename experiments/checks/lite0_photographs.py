@@ -39,7 +39,7 @@ from jaxtyping import Float
 from nas import initial, predict
 from search_space import zoo
 from search_space.spec import ArchSpec, MBConvStage
-from trainers import folding, saved, timm_weights
+from trainers import folding, saved, weight_files
 
 TOLERANCE = 1e-3
 _TOP = 5
@@ -93,7 +93,7 @@ def class_names() -> list[str]:
 
 def load(spec: ArchSpec, path: Path) -> saved.Model:
     """Returns our network with the weights in the package's file."""
-    weights = renamed(spec, timm_weights.read(path))
+    weights = renamed(spec, weight_files.read(path))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "timm.safetensors"
         saved.write_safetensors(file, weights)
@@ -107,7 +107,7 @@ def load(spec: ArchSpec, path: Path) -> saved.Model:
     return saved.Model(spec=spec, network=network, card=card)
 
 
-def renamed(spec: ArchSpec, weights: timm_weights.Weights) -> timm_weights.Weights:
+def renamed(spec: ArchSpec, weights: weight_files.Weights) -> weight_files.Weights:
     """Returns the weights under timm's names.
 
     The package numbers its blocks through, and its norms by what they follow.

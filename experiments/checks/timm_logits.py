@@ -6,21 +6,45 @@
 Weights are random, and batch normalization has scales, shifts and statistics that are
 not its initial ones. The networks are compared in evaluation mode, at their own
 resolution and at an odd one: there SAME padding is symmetric, at an even one it is not.
+At their own resolution they are compared in each form that they are used in: as
+trained, folded, and as nas.export writes them, run by onnxruntime and from StableHLO.
 The difference is the largest of all logits', relative to their standard deviation; it
 must stay below 1e-4. The spread over images says how much of the logits is the images'
 doing and not the shifts'.
 
-With torch 2.13.0 (CPU), timm 1.0.31 and JAX 0.10.2, in 54 CPU-seconds:
+With torch 2.13.0 (CPU), timm 1.0.31, onnxruntime 1.32.0 and JAX 0.10.2:
 
-    network             pixels  difference  spread over images
-    efficientnet-b0        224     2.2e-05                0.45
-    efficientnet-b0        129     1.7e-05                0.51
-    efficientnet-lite0     224     1.3e-05                0.16
-    efficientnet-lite0     129     1.7e-05                0.18
-    mnasnet-a1             224     1.4e-05                0.23
-    mnasnet-a1             129     1.8e-05                0.24
-    mnasnet-b1             224     9.0e-06                0.42
-    mnasnet-b1             129     1.2e-05                0.43
+    network                    form       pixels  difference  spread of images
+    efficientnet-b0            trained       129     1.4e-05                0.44
+    efficientnet-b0            trained       224     2.4e-05                0.45
+    efficientnet-b0            folded        224     1.8e-05                0.45
+    efficientnet-b0            onnx          224     1.9e-05                0.45
+    efficientnet-b0            stablehlo     224     1.7e-05                0.45
+    efficientnet-b0-pytorch    trained       129     2.5e-05                0.44
+    efficientnet-b0-pytorch    trained       224     3.0e-05                0.37
+    efficientnet-b0-pytorch    folded        224     1.6e-05                0.37
+    efficientnet-b0-pytorch    onnx          224     1.4e-05                0.37
+    efficientnet-b0-pytorch    stablehlo     224     1.7e-05                0.37
+    mnasnet-a1-pytorch         trained       129     1.7e-05                0.23
+    mnasnet-a1-pytorch         trained       224     1.6e-05                0.32
+    mnasnet-a1-pytorch         folded        224     1.6e-05                0.32
+    mnasnet-a1-pytorch         onnx          224     1.8e-05                0.32
+    mnasnet-a1-pytorch         stablehlo     224     1.7e-05                0.32
+    mnasnet-b1-pytorch         trained       129     1.4e-05                0.39
+    mnasnet-b1-pytorch         trained       224     1.4e-05                0.29
+    mnasnet-b1-pytorch         folded        224     1.7e-05                0.29
+    mnasnet-b1-pytorch         onnx          224     1.7e-05                0.29
+    mnasnet-b1-pytorch         stablehlo     224     1.6e-05                0.29
+    mobilenet-v2-pytorch       trained       129     2.0e-05                0.19
+    mobilenet-v2-pytorch       trained       224     1.6e-05                0.15
+    mobilenet-v2-pytorch       folded        224     1.5e-05                0.15
+    mobilenet-v2-pytorch       onnx          224     1.5e-05                0.15
+    mobilenet-v2-pytorch       stablehlo     224     1.5e-05                0.15
+    efficientnet-lite0-pytorch trained       129     1.8e-05                0.20
+    efficientnet-lite0-pytorch trained       224     1.4e-05                0.15
+    efficientnet-lite0-pytorch folded        224     1.5e-05                0.15
+    efficientnet-lite0-pytorch onnx          224     1.6e-05                0.15
+    efficientnet-lite0-pytorch stablehlo     224     1.5e-05                0.15
 
 The check notices: `mnasnet-a1` at 224 pixels against timm's with PyTorch's padding
 differs by 1.2, with an epsilon of 1e-5 by 0.55, with ReLU6 by 4.0.
@@ -28,19 +52,25 @@ differs by 1.2, with an epsilon of 1e-5 by 0.55, with ReLU6 by 4.0.
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
+import onnxruntime  # pyright: ignore[reportMissingImports]
 import timm  # pyright: ignore[reportMissingImports]
 import torch  # pyright: ignore[reportMissingImports]
-from flax import nnx
 from jaxtyping import Float
 
+from nas import export
 from search_space import zoo
-from trainers import timm_weights
+from search_space.spec import ArchSpec
+from trainers import folding, saved, timm_weights
 from trainers.networks import classifier
+from trainers.networks.classifier import Classifier
 
 TOLERANCE = 1e-4
 ODD_RESOLUTION = 129
@@ -53,6 +83,11 @@ NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "efficientnet-lite0": ("tf_efficientnet_lite0", {}),
     "mnasnet-a1": ("semnasnet_100", _AS_TENSORFLOW),
     "mnasnet-b1": ("mnasnet_100", _AS_TENSORFLOW),
+    "efficientnet-b0-pytorch": ("efficientnet_b0", {}),
+    "efficientnet-lite0-pytorch": ("efficientnet_lite0", {}),
+    "mnasnet-a1-pytorch": ("semnasnet_100", {}),
+    "mnasnet-b1-pytorch": ("mnasnet_100", {}),
+    "mobilenet-v2-pytorch": ("mobilenetv2_100", {}),
 }
 
 Images = Float[np.ndarray, "batch height width channels"]
@@ -61,12 +96,13 @@ Logits = Float[np.ndarray, "batch classes"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How far two networks' logits are apart at one resolution.
+    """How far two networks' logits are apart, of one form at one resolution.
 
     `difference` is the largest, and `spread` the mean standard deviation over the
     images; both are relative to the standard deviation of timm's logits.
     """
 
+    form: str
     resolution: int
     difference: float
     spread: float
@@ -75,13 +111,13 @@ class Comparison:
 def main() -> int:
     """Prints a line for each network and resolution; returns 1 if any differs."""
     failed = False
-    print("network             pixels  difference  spread over images")
+    print("network                    form       pixels  difference  spread of images")
     for name in NETWORKS:
         for found in compare(name):
             failed |= not found.difference < TOLERANCE
             print(
-                f"{name:20}{found.resolution:6}{found.difference:12.1e}"
-                f"{found.spread:20.2f}",
+                f"{name:27}{found.form:10}{found.resolution:7}"
+                f"{found.difference:12.1e}{found.spread:20.2f}",
                 flush=True,
             )
     return int(failed)
@@ -102,22 +138,59 @@ def compare(name: str, *, seed: int = 0) -> list[Comparison]:
     network = classifier.build(spec, seed=seed)
     weights = {key: value.numpy() for key, value in reference.state_dict().items()}
     timm_weights.copy_weights(spec, network, weights)
-    graphdef, arrays = nnx.split(network)
-    forward = jax.jit(lambda arrays, images: nnx.merge(graphdef, arrays)(images))
     rng = np.random.default_rng(seed + 1)
-    found = []
-    for resolution in (spec.resolution, ODD_RESOLUTION):
-        images = _images(rng, resolution)
-        ours, theirs = forward(arrays, images), _timm_logits(reference, images)
-        scale = theirs.std()
-        found.append(
-            Comparison(
-                resolution=resolution,
-                difference=float(np.abs(ours - theirs).max() / scale),
-                spread=float(theirs.std(0).mean() / scale),
-            )
-        )
+    odd, own = (_images(rng, side) for side in (ODD_RESOLUTION, spec.resolution))
+    found = [_comparison("trained", _jitted(network), reference, odd)]
+    with tempfile.TemporaryDirectory() as folder:
+        for form, forward in _forms(spec, network, Path(folder)).items():
+            found.append(_comparison(form, forward, reference, own))
     return found
+
+
+def _comparison(
+    form: str,
+    forward: Callable[[Images], Logits],
+    reference: torch.nn.Module,
+    images: Images,
+) -> Comparison:
+    ours, theirs = forward(images), _timm_logits(reference, images)
+    scale = theirs.std()
+    return Comparison(
+        form=form,
+        resolution=images.shape[1],
+        difference=float(np.abs(ours - theirs).max() / scale),
+        spread=float(theirs.std(0).mean() / scale),
+    )
+
+
+def _forms(
+    spec: ArchSpec, network: Classifier, folder: Path
+) -> dict[str, Callable[[Images], Logits]]:
+    """Returns the network as it is, folded, and as `nas.export` writes it."""
+    as_it_is = saved.Card(
+        mean=(0.0,) * spec.in_channels,
+        std=(1.0,) * spec.in_channels,
+        class_names=tuple(map(str, range(spec.num_classes))),
+        weights="of timm's network",
+    )
+    model = saved.Model(spec=spec, network=network, card=as_it_is)
+    for file_format in ("onnx", "stablehlo"):
+        export.write(folder / file_format, model, file_format)
+    session = onnxruntime.InferenceSession(folder / "onnx" / "network.onnx")
+    blob = (folder / "stablehlo" / "network.stablehlo").read_bytes()
+    stablehlo = jax.export.deserialize(bytearray(blob))
+    return {
+        "trained": _jitted(network),
+        "folded": _jitted(folding.fold(network)),
+        "onnx": lambda images: np.asarray(session.run(None, {"pixels": images})[0]),
+        "stablehlo": lambda images: np.asarray(stablehlo.call(images)),
+    }
+
+
+def _jitted(network: Classifier) -> Callable[[Images], Logits]:
+    logits, arrays = folding.logits_of(network)
+    forward = jax.jit(logits)
+    return lambda images: np.asarray(forward(arrays, images))
 
 
 def _timm_network(name: str, seed: int) -> torch.nn.Module:

@@ -36,6 +36,8 @@ DOCUMENT = {
         ],
         "head": {"channels": None, "dropout": 0.1},
         "drop_path": 0.2,
+        "padding": "symmetric",
+        "norm_epsilon": 1e-5,
     },
     "found": {"reward": 0.5, "tokens": [0, 1]},
 }  # fmt: skip
@@ -157,6 +159,15 @@ def test_loads_inverts_dumps_on_the_zoo(name):
     SCHEMA.validate(json.loads(text))
 
 
+def test_padding_and_epsilon_are_written_only_where_they_are_not_the_default():
+    plain = codec.to_json(zoo.load("mnasnet-b1"))
+    assert plain.keys() == DOCUMENT["architecture"].keys() - {"padding", "norm_epsilon"}
+    twin = zoo.load("mnasnet-b1-pytorch")
+    written = codec.to_json(twin)
+    assert (written["padding"], written["norm_epsilon"]) == ("symmetric", 1e-5)
+    assert codec.loads(codec.dumps(twin)) == twin
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -175,6 +186,10 @@ def test_loads_inverts_dumps_on_the_zoo(name):
          " 'bottleneck', got 'fused'"),
         (["architecture", "activation"], "gelu",
          "architecture.activation must be 'relu', 'relu6' or 'swish', got 'gelu'"),
+        (["architecture", "padding"], "valid",
+         "architecture.padding must be 'same' or 'symmetric', got 'valid'"),
+        (["architecture", "norm_epsilon"], 0,
+         "architecture.norm_epsilon must be greater than or equal to 0.000001, got 0"),
         (["architecture", "name"], "two\nlines",
          "architecture.name must be printable, on one line, got 'two\\nlines'"),
         (["architecture", "resolution"], 15,

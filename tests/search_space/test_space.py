@@ -1,5 +1,6 @@
 """Tests for search_space.space: a space of one's own, its faults, restrictions."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -101,6 +102,8 @@ def test_architectures_outside_the_space_are_refused():
     with pytest.raises(ValueError, match="stem, head and activation must be"):
         OWN.encode(zoo.load("mnasnet-a1"))
     inside = OWN.decode((0, 0, 0, 0))
+    with pytest.raises(ValueError, match=r"padding and norm_epsilon must be .*symmetr"):
+        OWN.encode(dataclasses.replace(inside, padding="symmetric"))
     outside = OWN.restrict({"stage0.kernel": (5,)})
     with pytest.raises(ValueError, match=r"stages\.0 must be one of the 3 that"):
         outside.encode(inside)

@@ -1,5 +1,7 @@
 """Tests for search_space.zoo: published counts, to the unit."""
 
+import dataclasses
+
 import pytest
 
 from search_space import cost, zoo
@@ -49,6 +51,17 @@ def test_multiply_adds_equal_those_printed_in_the_papers():
 def test_every_name_is_tested_and_loads_under_its_own_name():
     assert set(zoo.names()) == COUNTED.keys() | PUBLISHED_PARAMS.keys()
     assert all(zoo.load(name).name == name for name in zoo.names())
+
+
+def test_pytorchs_twin_differs_in_padding_and_epsilon_alone():
+    ours, twin = (zoo.load(f"mnasnet-a1{suffix}") for suffix in ("", "-pytorch"))
+    assert (twin.padding, twin.norm_epsilon) == ("symmetric", 1e-5)
+    assert twin == dataclasses.replace(
+        ours, name="mnasnet-a1-pytorch", padding="symmetric", norm_epsilon=1e-5
+    )
+    assert cost.num_macs(twin) == COUNTED["mnasnet-a1"][1]
+    with pytest.raises(ValueError, match="got 'mnasnet-pytorch'"):
+        zoo.load("mnasnet-pytorch")
 
 
 def test_unknown_name_lists_the_known_ones():

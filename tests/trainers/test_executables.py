@@ -210,3 +210,22 @@ def test_equal_units_of_different_networks_share_their_executable():
     first, second = (set(network.units) for network in networks)
     assert len(first & second) >= 4
     assert hash(networks[0].units[0]) == hash(networks[1].units[0])
+
+
+@pytest.mark.parametrize("change", [{"padding": "symmetric"}, {"norm_epsilon": 1e-5}])
+def test_units_of_another_convention_share_nothing_compiled(change):
+    """Neither in the process, by equality, nor on the disk, by what they print as."""
+    spec = every_kind()
+    plain, other = (
+        executables.split(classifier.build(s, seed=0), executables.Recipe())[0]
+        for s in (spec, dataclasses.replace(spec, **change))
+    )
+    normed = [
+        pair
+        for pair in zip(plain.units, other.units, strict=True)
+        if pair[0].stats.shapes
+    ]
+    assert len(normed) > 5
+    for mine, theirs in normed:
+        assert mine != theirs
+        assert repr(mine) != repr(theirs)

@@ -25,11 +25,13 @@ from trainers.networks import classifier
 from trainers.networks.units import (
     EVALUATION,
     ClassifierUnit,
+    Convention,
     ConvUnit,
     DepthwiseUnit,
     Mode,
     PoolShortcut,
     SqueezeExciteUnit,
+    max_pool,
 )
 
 BATCH = 6
@@ -214,6 +216,37 @@ def test_pool_shortcut_by_hand():
     np.testing.assert_array_equal(wide[0, ..., 2], np.zeros((2, 2)))
     narrow, _ = run(PoolShortcut(out_channels=1, stride=1), x, None)
     np.testing.assert_array_equal(narrow, x[..., :1])
+
+
+@pytest.mark.parametrize(
+    ("padding", "convolved", "pooled"),
+    [
+        # Windows of the even row start at 0 and 2, padded after it alone.
+        ("same", [521.0, 35.0], [5.0, 5.0]),
+        # At -1 and 1: [0, 1, 2] and [2, 5, 3].
+        ("symmetric", [210.0, 352.0], [2.0, 5.0]),
+    ],
+)
+def test_padding_and_epsilon_of_a_convolution_by_hand(padding, convolved, pooled):
+    row = np.array([1.0, 2.0, 5.0, 3.0], np.float32)
+    unit = ConvUnit(
+        np.random.default_rng(0),
+        in_channels=1,
+        out_channels=1,
+        kernel=3,
+        stride=2,
+        activation=None,
+        convention=Convention(padding=padding, norm_epsilon=3.0),
+    )
+    kernel = np.zeros((3, 3, 1, 1), np.float32)
+    kernel[1, :, 0, 0] = [1, 10, 100]
+    unit.kernel.set_value(kernel)
+    x = np.broadcast_to(row[:, None], (1, 4, 4, 1))
+    got, _ = run(unit, np.ascontiguousarray(x), None)
+    # A variance of 1 and 3 more: the standard deviation is 2.
+    np.testing.assert_allclose(got[0, 0, :, 0], np.array(convolved) / 2, rtol=1e-6)
+    maps = max_pool(jnp.asarray(x), (3, 2), padding)
+    np.testing.assert_array_equal(maps[0, 0, :, 0], pooled)
 
 
 def test_squeeze_excite_by_hand():

@@ -15,21 +15,22 @@ ACTIVATIONS = {
 }
 
 
-def textbook(x, scale, bias, _running, activation):
+def textbook(x, scale, bias, _running, activation, epsilon):
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    normal = (x - mean) / jnp.sqrt(variance + 1e-3)
+    normal = (x - mean) / jnp.sqrt(variance + epsilon)
     return ACTIVATIONS[activation](normal * scale + bias), mean, variance
 
 
+@pytest.mark.parametrize("epsilon", [1e-3, 0.5])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_value_and_gradients_equal_the_textbook_form(activation):
+def test_value_and_gradients_equal_the_textbook_form(activation, epsilon):
     rng = np.random.default_rng(0)
     x, grad = (jnp.asarray(rng.normal(2, 3, (4, 5, 5, 6)), "float32") for _ in "ab")
     scale, bias = (jnp.asarray(rng.normal(1, 1, 6), "float32") for _ in "ab")
 
     def run(f):
         (y, mean, variance), vjp = jax.vjp(
-            lambda *args: f(*args, None, activation), x, scale, bias
+            lambda *args: f(*args, None, activation, epsilon), x, scale, bias
         )
         zero = jnp.zeros(6)
         return y, mean, variance, *vjp((grad, zero, zero))

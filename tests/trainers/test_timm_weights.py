@@ -61,7 +61,7 @@ SHAPES = {
 def weights():
     rng = np.random.default_rng(0)
     return {
-        name: rng.normal(size=shape).astype(np.float32)
+        name: rng.uniform(0.5, 1.5, shape).astype(np.float32)
         for name, shape in SHAPES.items()
     } | {"bn1.num_batches_tracked": np.array(3)}
 
@@ -95,18 +95,6 @@ def test_a_file_starts_a_network_with_a_new_head_where_classes_differ(
     assert ("instead of 4" in report) == (classes != 4)
 
 
-def test_pytorch_files_are_read_as_weights_alone(weights, tmp_path):
-    torch = pytest.importorskip("torch", reason="pip install torch")
-    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-    torch.save(tensors, tmp_path / "weights.pth")
-    found = timm_weights.read(tmp_path / "weights.pth")
-    assert found.keys() == weights.keys()
-    np.testing.assert_array_equal(found["bn1.bias"], weights["bn1.bias"])
-    torch.save({"model": print}, tmp_path / "code.pth")
-    with pytest.raises(saved.WeightsError, match="weights alone"):
-        timm_weights.read(tmp_path / "code.pth")
-
-
 def drop(weights):
     del weights["blocks.1.0.bn2.bias"]
 
@@ -119,12 +107,60 @@ def reshape(weights):
     weights["conv_head.weight"] = np.zeros((32, 16, 1, 1))
 
 
+def flatten(weights):
+    weights["conv_stem.weight"] = np.zeros(8)
+
+
+def not_depthwise(weights):
+    weights["blocks.0.0.conv_dw.weight"] = np.zeros((8, 8, 3, 3))
+
+
+def quantize(weights):
+    weights["conv_head.weight"] = weights["conv_head.weight"].astype(np.int8)
+
+
+def overflow(weights):
+    weights["conv_head.weight"] = weights["conv_head.weight"] * np.float64(1e300)
+
+
+def diverge(weights):
+    weights["bn1.bias"] = np.full(8, np.nan, np.float32)
+
+
+def negate(weights):
+    weights["bn2.running_var"] = np.full(24, -0.5, np.float32)
+
+
+def half_a_head(weights):
+    del weights["classifier.weight"]
+
+
+def no_classes(weights):
+    weights["classifier.weight"] = np.zeros((0, 24), np.float32)
+
+
+def escape(weights):
+    weights["\x1b]0;title\a"] = np.zeros(1)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (drop, r"must hold blocks.1.0.bn2.bias"),
         (add, r"has no blocks.1.1.conv_pw.weight \(1 such\)"),
-        (reshape, r"conv_head must be of shape \(1, 1, 16, 24\), got \(1, 1, 16, 32\)"),
+        (reshape, r"conv_head.weight must be of shape \(24, 16, 1, 1\), got \(32, 16"),
+        (flatten, r"conv_stem.weight must have .* along axis 1, got shape \(8,\)"),
+        (not_depthwise, r"conv_dw.weight must be of shape \(8, 1, 3, 3\), got \(8, 8,"),
+        (quantize, r"conv_head.weight must hold floating-point numbers, got int8"),
+        (overflow, r"conv_head.weight must hold finite numbers in float32, got -?inf"),
+        (diverge, r"bn1.bias must hold finite numbers in float32, got nan"),
+        (negate, r"bn2.running_var must hold variances of at least 0, got -0.5"),
+        (half_a_head, r"must hold classifier.weight"),
+        (
+            no_classes,
+            r"classifier.weight must have 1 to 1000000 .* got shape \(0, 24\)",
+        ),
+        (escape, r"has no '\\x1b\]0;title\\x07' \(1 such\)"),
         (dict.clear, r"timm's names"),
     ],
 )
@@ -136,14 +172,37 @@ def test_weights_of_another_network_are_refused_by_name(weights, change, told):
 
 def test_stages_that_timm_does_not_have_are_refused(weights):
     weights["conv_stem.weight"] = np.zeros((64, 3, 7, 7))
+    weights["classifier.weight"] = np.zeros((4, 2048))
     weights.update({n: np.zeros(64) for n in norm("bn1", 64)})
     with pytest.raises(saved.WeightsError, match="got bottleneck in stage 0"):
         timm_weights.named_as_ours(zoo.load("resnet-50"), weights)
 
 
-def test_a_truncated_file_is_refused(weights, tmp_path):
-    path = tmp_path / "timm.safetensors"
-    saved.write_safetensors(path, weights)
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(saved.WeightsError, match="whole safetensors file"):
-        timm_weights.read(path)
+@pytest.mark.parametrize(
+    "front", ["module.", "_orig_mod.", "state_dict.", "model_ema.module._orig_mod."]
+)
+def test_words_in_front_of_the_names_are_taken_away(weights, front):
+    wrapped = {front + name: array for name, array in weights.items()}
+    others = {"optimizer.state.momentum": np.zeros(3), "epoch": np.array(3)}
+    found, under = timm_weights.unwrapped(wrapped | others)
+    assert under == front
+    assert found.keys() == weights.keys()
+    assert all(found[name] is array for name, array in weights.items())
+
+
+def test_bare_names_stay_as_they_are(weights):
+    assert timm_weights.unwrapped(weights) == (weights, "")
+
+
+def test_averaged_weights_go_before_the_last_ones(weights):
+    last = {f"state_dict.{name}": array for name, array in weights.items()}
+    averaged = {f"state_dict_ema.{name}": array + 1 for name, array in weights.items()}
+    found, under = timm_weights.unwrapped(last | averaged)
+    assert under == "state_dict_ema."
+    np.testing.assert_array_equal(found["bn1.bias"], weights["bn1.bias"] + 1)
+
+
+def test_two_networks_in_one_file_are_refused(weights):
+    two = {f"{k}.{n}": a for k in ("student", "teacher") for n, a in weights.items()}
+    with pytest.raises(saved.WeightsError, match=r"there are 2: student\., teacher\."):
+        timm_weights.unwrapped(two)

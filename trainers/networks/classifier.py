@@ -22,6 +22,7 @@ from search_space.spec import (
 from trainers.networks.units import (
     EVALUATION,
     ClassifierUnit,
+    Convention,
     ConvUnit,
     DepthwiseUnit,
     Mode,
@@ -84,16 +85,19 @@ def build(spec: ArchSpec, *, seed: int, dtype: str = "float32") -> Classifier:
       dtype: in which maps are kept, `float32` or `bfloat16`; weights and statistics
         stay in float32.
     """
-    builder = _Builder(np.random.default_rng(seed), spec.activation)
+    builder = _Builder(np.random.default_rng(seed), spec)
     return Classifier([builder.block(block) for block in layers.blocks(spec)], dtype)
 
 
 class _Builder:
     """Makes the blocks of one network, drawing their weights in order."""
 
-    def __init__(self, rng: np.random.Generator, activation: Activation) -> None:
+    def __init__(self, rng: np.random.Generator, spec: ArchSpec) -> None:
         self._rng = rng
-        self._activation: Activation = activation
+        self._activation: Activation = spec.activation
+        self._convention = Convention(
+            padding=spec.padding, norm_epsilon=spec.norm_epsilon
+        )
 
     def block(self, block: layers.Block) -> Block:
         match block.spec:
@@ -132,10 +136,9 @@ class _Builder:
 
     def _stem(self, block: layers.Block, stem: Stem) -> Unit:
         pool = (layers.STEM_POOL_KERNEL, layers.STEM_POOL_STRIDE)
-        return ConvUnit(
-            self._rng,
-            in_channels=block.in_channels,
-            out_channels=block.out_channels,
+        return self._conv(
+            block.in_channels,
+            block.out_channels,
             kernel=stem.kernel,
             stride=block.stride,
             activation=self._activation,
@@ -207,12 +210,9 @@ class _Builder:
                 stride=block.stride,
                 activation=activation,
             ),
-            ConvUnit(
-                self._rng,
-                in_channels=stage.bottleneck,
-                out_channels=block.out_channels,
-                kernel=1,
-                stride=1,
+            self._conv(
+                stage.bottleneck,
+                block.out_channels,
                 activation=None,
                 activation_after=activation,
                 drop_rate=block.drop_rate,
@@ -227,6 +227,8 @@ class _Builder:
         kernel: int = 1,
         stride: int = 1,
         activation: Activation | None,
+        activation_after: Activation | None = None,
+        max_pool: tuple[int, int] | None = None,
         drop_rate: float = 0.0,
     ) -> Unit:
         return ConvUnit(
@@ -236,7 +238,10 @@ class _Builder:
             kernel=kernel,
             stride=stride,
             activation=activation,
+            activation_after=activation_after,
+            max_pool=max_pool,
             drop_rate=drop_rate,
+            convention=self._convention,
         )
 
     def _depthwise(self, block: layers.Block, channels: int, kernel: int) -> Unit:
@@ -246,6 +251,7 @@ class _Builder:
             kernel=kernel,
             stride=block.stride,
             activation=self._activation,
+            convention=self._convention,
         )
 
     def _squeeze_excite(

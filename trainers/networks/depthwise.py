@@ -18,6 +18,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from search_space.spec import Padding
+
 _CACHE_BYTES = 1 << 20  # half a core's second-level cache: images worked on at once
 _MOST_IN_TILE = 7  # output positions; measured: more are slower, and 7 divides 224
 _DIMS = ("NHWC", "HWIO", "NHWC")
@@ -26,88 +28,109 @@ Images = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "kernel kernel channels"]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise_conv(x: Images, kernel: Kernel, stride: int) -> Images:
-    """Convolves each channel with its own kernel, padding SAME.
+class _Window(NamedTuple):
+    """How a kernel of this size goes over a side: in both directions alike."""
+
+    kernel: int
+    stride: int
+    padding: Padding
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def depthwise_conv(
+    x: Images, kernel: Kernel, stride: int, padding: Padding = "same"
+) -> Images:
+    """Convolves each channel with its own kernel.
 
     Args:
       x: images, `[batch, height, width, channels]`, float32 or bfloat16.
       kernel: `[k, k, channels]`, k odd.
       stride: in both directions.
+      padding: as in `search_space.spec.ArchSpec`.
 
     Returns:
       `[batch, ceil(height / stride), ceil(width / stride), channels]` in x's dtype;
       bfloat16 is summed in float32.
     """
     return lax.platform_dependent(
-        x, kernel, cpu=partial(_shifted, stride), default=partial(native_conv, stride)
+        x,
+        kernel,
+        cpu=partial(_shifted, stride, padding),
+        default=partial(native_conv, stride, padding),
     )
 
 
 def _forward(
-    x: Images, kernel: Kernel, stride: int
+    x: Images, kernel: Kernel, stride: int, padding: Padding
 ) -> tuple[Images, tuple[Images, Kernel]]:
-    return depthwise_conv(x, kernel, stride), (x, kernel)
+    return depthwise_conv(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(
-    stride: int, residuals: tuple[Images, Kernel], grad: Images
+    stride: int, padding: Padding, residuals: tuple[Images, Kernel], grad: Images
 ) -> tuple[Images, Kernel]:
     x, kernel = residuals
     return lax.platform_dependent(
         x,
         kernel,
         grad,
-        cpu=partial(_shifted_gradients, stride),
-        default=partial(_native_gradients, stride),
+        cpu=partial(_shifted_gradients, stride, padding),
+        default=partial(_native_gradients, stride, padding),
     )
 
 
 depthwise_conv.defvjp(_forward, _backward)
 
 
-def native_conv(stride: int, x: Images, kernel: Kernel) -> Images:
+def lax_padding(padding: Padding, kernel: int) -> str | list[tuple[int, int]]:
+    """Returns what JAX's windowed operations take for it; `kernel` is a side."""
+    return "SAME" if padding == "same" else [(kernel // 2, kernel // 2)] * 2
+
+
+def native_conv(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Images:
     """The same by XLA's grouped convolution, on any device."""
     return lax.conv_general_dilated(
         x,
         kernel[:, :, None, :].astype(x.dtype),
         (stride, stride),
-        "SAME",
+        lax_padding(padding, kernel.shape[0]),
         dimension_numbers=_DIMS,
         feature_group_count=x.shape[-1],
     )
 
 
 def _native_gradients(
-    stride: int, x: Images, kernel: Kernel, grad: Images
+    stride: int, padding: Padding, x: Images, kernel: Kernel, grad: Images
 ) -> tuple[Images, Kernel]:
-    _, vjp = jax.vjp(partial(native_conv, stride), x, kernel)
+    _, vjp = jax.vjp(partial(native_conv, stride, padding), x, kernel)
     return vjp(grad)
 
 
-def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Returns output size and padding before, as SAME has them."""
-    out = -(-size // stride)
-    total = max((out - 1) * stride + kernel - size, 0)
+def _placed(size: int, window: _Window) -> tuple[int, int]:
+    """Returns output size and padding before; the kernel is odd."""
+    out = -(-size // window.stride)
+    if window.padding == "symmetric":
+        return out, window.kernel // 2
+    total = max((out - 1) * window.stride + window.kernel - size, 0)
     return out, total // 2
 
 
-def _live_taps(size: int, kernel: int, stride: int) -> range:
+def _live_taps(size: int, window: _Window) -> range:
     """Taps that touch the image at all; on small maps the outer ones see padding."""
-    out, before = _same_padding(size, kernel, stride)
+    out, before = _placed(size, window)
     live = [
         tap
-        for tap in range(kernel)
-        if any(0 <= tap + stride * i - before < size for i in range(out))
+        for tap in range(window.kernel)
+        if any(0 <= tap + window.stride * i - before < size for i in range(out))
     ]
     return range(live[0], live[-1] + 1)
 
 
-def _reach(size: int, kernel: int, stride: int) -> tuple[int, int]:
+def _reach(size: int, window: _Window) -> tuple[int, int]:
     """Padding before and after that the live taps read, never negative."""
-    out, before = _same_padding(size, kernel, stride)
-    taps = _live_taps(size, kernel, stride)
-    after = (out - 1) * stride + taps.stop - before - size
+    out, before = _placed(size, window)
+    taps = _live_taps(size, window)
+    after = (out - 1) * window.stride + taps.stop - before - size
     return before - taps.start, max(0, after)
 
 
@@ -137,12 +160,13 @@ def _window(padded: Images, i: int, j: int, rows: int, columns: int, stride: int
     ]
 
 
-def _shifted(stride: int, x: Images, kernel: Kernel) -> Images:
-    size, kernel32 = kernel.shape[0], kernel.astype(jnp.float32)
+def _shifted(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Images:
+    kernel32 = kernel.astype(jnp.float32)
+    over = _Window(kernel.shape[0], stride, padding)
     batch, *sides, channels = x.shape
-    rows, columns = (_same_padding(n, size, stride)[0] for n in sides)
-    row_taps, column_taps = (_live_taps(n, size, stride) for n in sides)
-    pads = [_reach(n, size, stride) for n in sides]
+    rows, columns = (_placed(n, over)[0] for n in sides)
+    row_taps, column_taps = (_live_taps(n, over) for n in sides)
+    pads = [_reach(n, over) for n in sides]
     group = _group_size(batch, 4 * x[0].nbytes)
 
     def convolve_group(index: Array, carried: tuple[Images, Images]):
@@ -162,13 +186,14 @@ def _shifted(stride: int, x: Images, kernel: Kernel) -> Images:
 
 
 def _shifted_gradients(
-    stride: int, x: Images, kernel: Kernel, grad: Images
+    stride: int, padding: Padding, x: Images, kernel: Kernel, grad: Images
 ) -> tuple[Images, Kernel]:
     size = kernel.shape[0]
+    over = _Window(size, stride, padding)
     batch, *sides, channels = x.shape
-    phases = [_Phases.of(n, size, stride) for n in sides]
-    taps = [_live_taps(n, size, stride) for n in sides]
-    pads = [_reach(n, size, stride) for n in sides]
+    phases = [_Phases.of(n, over) for n in sides]
+    taps = [_live_taps(n, over) for n in sides]
+    pads = [_reach(n, over) for n in sides]
     grad_pads = [axis.padding for axis in phases]
     group = _group_size(batch, 4 * (x[0].nbytes + grad[0].nbytes))
 
@@ -215,13 +240,14 @@ class _Phases(NamedTuple):
     padding: tuple[int, int]
 
     @classmethod
-    def of(cls, size: int, kernel: int, stride: int) -> "_Phases":
-        out, before = _same_padding(size, kernel, stride)
+    def of(cls, size: int, window: _Window) -> "_Phases":
+        out, before = _placed(size, window)
+        stride = window.stride
         phase_size = -(-size // stride)
         taps = [
             [
                 (i, (phase + before - i) // stride)
-                for i in _live_taps(size, kernel, stride)
+                for i in _live_taps(size, window)
                 if (phase + before - i) % stride == 0
             ]
             for phase in range(stride)

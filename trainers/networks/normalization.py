@@ -13,10 +13,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from search_space.spec import Activation
+from search_space.spec import NORM_EPSILON, Activation
 
 _RELU6_LIMIT = 6.0
-EPSILON = 1e-3  # TensorFlow reference; PyTorch's own networks use 1e-5
 
 Maps = Float[Array, "batch height width channels"]
 PerChannel = Float[Array, " channels"]
@@ -59,9 +58,10 @@ def normalize(
     mean: PerChannel,
     variance: PerChannel,
     activation: Activation | None,
+    epsilon: float = NORM_EPSILON,
 ) -> Maps:
     """Evaluation form: normalizes with given statistics, then activates."""
-    factor = lax.rsqrt(variance + EPSILON) * scale
+    factor = lax.rsqrt(variance + epsilon) * scale
     factor, offset = lax.optimization_barrier((factor, bias - mean * factor))
     y = x.astype(jnp.float32) * factor + offset
     return activate(y, activation).astype(x.dtype)
@@ -75,13 +75,14 @@ class Running(NamedTuple):
     train: Array
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def normalize_batch(
     x: Maps,
     scale: PerChannel,
     bias: PerChannel,
     running: Running | None,
     activation: Activation | None,
+    epsilon: float = NORM_EPSILON,
 ) -> tuple[Maps, PerChannel, PerChannel]:
     """Training form: normalizes with the batch's own statistics, then activates.
 
@@ -92,7 +93,7 @@ def normalize_batch(
       batch and space in float32. Gradients flow through the maps alone, and are
       those of training.
     """
-    outputs, _ = _forward(x, scale, bias, running, activation)
+    outputs, _ = _forward(x, scale, bias, running, activation, epsilon)
     return outputs
 
 
@@ -102,6 +103,7 @@ def _forward(
     bias: PerChannel,
     running: Running | None,
     activation: Activation | None,
+    epsilon: float,
 ):
     x32 = x.astype(jnp.float32)
     mean = used_mean = x32.mean((0, 1, 2))
@@ -110,15 +112,15 @@ def _forward(
     if running is not None:
         used_mean = jnp.where(running.train, mean, running.mean)
         used_variance = jnp.where(running.train, variance, running.variance)
-    y = normalize(x, scale, bias, used_mean, used_variance, activation)
+    y = normalize(x, scale, bias, used_mean, used_variance, activation, epsilon)
     return (y, mean, variance), (x, scale, bias, mean, variance)
 
 
-def _backward(activation: Activation | None, residuals, grads):
+def _backward(activation: Activation | None, epsilon: float, residuals, grads):
     x, scale, bias, mean, variance = residuals
     count = x.size // x.shape[-1]
     x32 = x.astype(jnp.float32)
-    inverse_std = lax.rsqrt(variance + EPSILON)
+    inverse_std = lax.rsqrt(variance + epsilon)
     factor = inverse_std * scale
     offset = bias - mean * factor
     grad = grads[0].astype(jnp.float32)

@@ -17,9 +17,9 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from search_space.spec import Activation
+from search_space.spec import NORM_EPSILON, Activation, Padding
 from trainers.networks import init
-from trainers.networks.depthwise import depthwise_conv
+from trainers.networks.depthwise import depthwise_conv, lax_padding
 from trainers.networks.normalization import (
     Running,
     activate,
@@ -51,11 +51,28 @@ class Mode:
 EVALUATION = Mode(train=False)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convention:
+    """Where frameworks differ; as in `search_space.spec.ArchSpec`."""
+
+    padding: Padding = "same"
+    norm_epsilon: float = NORM_EPSILON
+
+
+TENSORFLOW = Convention()
+
+
 class BatchNorm(nnx.Module):
     """Batch normalization and the activation behind it."""
 
-    def __init__(self, channels: int, activation: Activation | None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        activation: Activation | None,
+        epsilon: float = NORM_EPSILON,
+    ) -> None:
         self.activation: Activation | None = activation
+        self.epsilon = epsilon
         self.scale = nnx.Param(np.ones(channels, np.float32))
         self.bias = nnx.Param(np.zeros(channels, np.float32))
         self.mean = nnx.BatchStat(np.zeros(channels, np.float32))
@@ -66,10 +83,10 @@ class BatchNorm(nnx.Module):
         scale, bias = self.scale[...], self.bias[...]
         running = self.mean[...], self.variance[...]
         if mode.train is False:
-            return normalize(x, scale, bias, *running, self.activation)
+            return normalize(x, scale, bias, *running, self.activation, self.epsilon)
         shared = None if mode.train is True else Running(*running, mode.train)
         y, mean, variance = normalize_batch(  # pyright: ignore[reportGeneralTypeIssues]
-            x, scale, bias, shared, self.activation
+            x, scale, bias, shared, self.activation, self.epsilon
         )
         updated = [
             mode.momentum * old + (1 - mode.momentum) * new
@@ -97,22 +114,23 @@ class ConvUnit(nnx.Module):
         activation_after: Activation | None = None,
         max_pool: tuple[int, int] | None = None,
         drop_rate: float = 0.0,
+        convention: Convention = TENSORFLOW,
     ) -> None:
         self.stride = stride
+        self.padding: Padding = convention.padding
         self.activation_after: Activation | None = activation_after
         self.max_pool = max_pool
         self.drop_rate = drop_rate
         self.kernel = nnx.Param(
             init.conv_kernel(rng, kernel, in_channels, out_channels)
         )
-        self.norm = BatchNorm(out_channels, activation)
+        self.norm = BatchNorm(out_channels, activation, convention.norm_epsilon)
 
     def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
         """Returns this unit's maps, with the shortcut added."""
-        y = self.norm(_conv(x, self.kernel[...], self.stride), mode)
+        y = self.norm(_conv(x, self.kernel[...], self.stride, self.padding), mode)
         if self.max_pool is not None:
-            window, stride = self.max_pool
-            y = nnx.max_pool(y, (window, window), (stride, stride), "SAME")
+            y = max_pool(y, self.max_pool, self.padding)
         y = _add(y, shortcut, self.drop_rate, mode)
         return activate(y, self.activation_after)
 
@@ -128,14 +146,18 @@ class DepthwiseUnit(nnx.Module):
         kernel: int,
         stride: int,
         activation: Activation,
+        convention: Convention = TENSORFLOW,
     ) -> None:
         self.stride = stride
+        self.padding: Padding = convention.padding
         self.kernel = nnx.Param(init.depthwise_kernel(rng, kernel, channels))
-        self.norm = BatchNorm(channels, activation)
+        self.norm = BatchNorm(channels, activation, convention.norm_epsilon)
 
     def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
         """Returns this unit's maps, with the shortcut added."""
-        y = self.norm(depthwise_conv(x, self.kernel[...], self.stride), mode)
+        y = self.norm(
+            depthwise_conv(x, self.kernel[...], self.stride, self.padding), mode
+        )
         return _add(y, shortcut, 0.0, mode)
 
 
@@ -190,7 +212,10 @@ def _gate(
 
 
 class PoolShortcut(nnx.Module):
-    """MnasNet's pooling skip: average over the stride, cut or zero-padded in width."""
+    """MnasNet's pooling skip: average over the stride, cut or zero-padded in width.
+
+    Its window, which is the stride and may be even, is SAME under either padding.
+    """
 
     def __init__(self, *, out_channels: int, stride: int) -> None:
         self.out_channels = out_channels
@@ -233,7 +258,19 @@ class ClassifierUnit(nnx.Module):
 Unit = ConvUnit | DepthwiseUnit | SqueezeExciteUnit | PoolShortcut | ClassifierUnit
 
 
-def _conv(x: Maps, kernel: Array, stride: int) -> Maps:
+def max_pool(x: Maps, window_and_stride: tuple[int, int], padding: Padding) -> Maps:
+    """Returns the maps max-pooled; the window's side is odd."""
+    window, stride = window_and_stride
+    pads = lax_padding(padding, window)
+    return nnx.max_pool(
+        x,
+        (window, window),
+        (stride, stride),
+        pads,  # pyright: ignore[reportArgumentType]  # it takes pairs too
+    )
+
+
+def _conv(x: Maps, kernel: Array, stride: int, padding: Padding) -> Maps:
     kernel = kernel.astype(x.dtype)
     if kernel.shape[:2] == (1, 1):
         return _product(x[:, ::stride, ::stride], kernel)
@@ -241,7 +278,7 @@ def _conv(x: Maps, kernel: Array, stride: int) -> Maps:
         x,
         kernel,
         (stride, stride),
-        "SAME",
+        lax_padding(padding, kernel.shape[0]),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
