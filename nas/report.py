@@ -118,7 +118,12 @@ class Search:
         self._header = self._contents.header
         run = definition.from_json(self._header.definition)
         self._page = search_page.SearchPage(run, space)
-        self.version = journals.read_on
+
+    def version(self) -> str:
+        """See `serve.Source`."""
+        log = self._folder.policy
+        num_bytes = log.stat().st_size if log.exists() else 0
+        return f"{self._journals.read_on()}-{num_bytes}"
 
     @property
     def _contents(self) -> journal.Contents:

@@ -194,6 +194,7 @@ def run(source: Source, listening: socket.socket) -> None:
         headers=_HEADERS,
         server_header=False,
         limit_concurrency=_MAX_REQUESTS,
+        backlog=_MAX_REQUESTS,  # as many are taken before one too many is let go
         timeout_graceful_shutdown=round(3 * _LEAVE_SECONDS),
     )
     # uvicorn raises it again once it has closed.
