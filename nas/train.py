@@ -144,13 +144,13 @@ def _cli(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
 
 
 def _recorded(folder: Path) -> Options:
-    run_folder.check_contents(folder)
     path = folder / OPTIONS
     if not path.is_file():
         raise ValueError(
             f"a training run's folder holds {OPTIONS}, and {folder} does not; name"
             " the folder that nas.train printed"
         )
+    run_folder.check_contents(folder)
     try:
         return _JSON.validate_json(
             _converted(files.read_bounded(path, _MAX_BYTES)),

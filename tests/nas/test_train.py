@@ -359,7 +359,7 @@ def refused(capsys, *arguments):
         (["tiny.json", "--resolution", "0"], "resolution must be at least 1 pixel"),
         (["tiny.json", "--resolution", "-8"], "resolution must be at least 1 pixel"),
         (["tiny.json", "--final", "--validation", "9"], "--final holds nothing out"),
-        (["tiny.json", "--init", "tiny.json"], ".safetensors, .pth, .pt or .bin"),
+        (["tiny.json", "--init", "tiny.json"], "weights must be a .safetensors, .pth"),
         (["tiny.json", "--init", "none.safetensors"], "none.safetensors"),
         (["tiny.json", "--devices", "64", "--output", "x64"], "got 64 of"),
         (["--resume", "nowhere"], "training.json"),
