@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import io
-import itertools
 import re
 import signal
 import sys
@@ -135,6 +134,11 @@ def _value_error(box: str) -> str | None:
     title, *lines = box.splitlines() or [""]
     if "Value error" not in title:
         return None
+    # Where the terminal has no lines to draw with, there are rules of dashes alone, and
+    # one of them below the title.
     inside = [line.strip("│ ") for line in lines]
-    message = itertools.takewhile(lambda line: not line.startswith("─"), inside)
+    rules = [index for index, line in enumerate(inside) if not line.strip("─-╰╯")]
+    start = 1 if rules[:1] == [0] else 0
+    end = next((index for index in rules if index >= start), len(inside))
+    message = inside[start:end]
     return re.sub(r"^Error parsing [\w.]+: ", "", " ".join(message))

@@ -10,7 +10,6 @@ result.json comes at the very end: with it a run is finished, and nothing change
 import contextlib
 import dataclasses
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -361,9 +360,9 @@ def read_losses(path: Path) -> np.ndarray:
 
 
 def _append_losses(path: Path, start: int, losses: np.ndarray) -> None:
-    line = json.dumps({"after": start, "losses": losses.tolist()}) + "\n"
+    part = _Part(after=start, losses=tuple(losses.tolist()))
     with files.open_in_place(path) as file:
-        file.write(line.encode())
+        file.write(_PART.dump_json(part) + b"\n")
 
 
 def _drop_losses(path: Path, done: int) -> None:

@@ -53,7 +53,10 @@ def refused(capsys, *arguments):
         (["--exponent-above", "1"], "not above 0"),
         (["--beta", "-1"], "--beta is for --reward absolute"),
         (["--reward", "absolute", "--exponent-below", "0"], "takes --beta"),
-        (["--steps", "0"], "steps must be at least 1, got 0"),
+        (
+            ["--steps", "0"],
+            "nas.search: steps must be at least 1 and at most 100000000",
+        ),
         (["--resolution", "16"], "--resolution 16 does not suit the space mbconv"),
         (["--validation", "0"], "validation"),
         (["--workers", "4096"], "4096 workers of 1 core each must fit"),

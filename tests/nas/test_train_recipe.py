@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from nas import predict, train
+from nas import panels, predict, train
 from search_space import codec
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
 from trainers import saved
@@ -79,8 +79,10 @@ def test_the_heat_lies_over_what_the_network_was_shown(run):
     picture = np.zeros((100, 100, 3), np.uint8)
     picture[15:85, 15:85] = 255  # the central 0.7
     found = predict.Prediction(top=(("a", 1.0),), heat=np.zeros((1, 1)))
-    drawn = np.asarray(predict.panel(picture, found, "tiny", model.card.framing))
-    inside = slice(8 + 5, 8 + predict.SIDE - 5)  # its edge is blended with the rest
+    drawn = np.asarray(
+        panels.panel(picture, found.heat, "tiny", found.top, model.card.framing)
+    )
+    inside = slice(8 + 5, 8 + panels.SIDE - 5)  # its edge is blended with the rest
     assert (drawn[inside, inside] == 255).all()
 
 

@@ -137,9 +137,12 @@ def test_an_architecture_that_does_not_fit_is_infeasible(dataset):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
-        ({"resolution": 0}, "resolution must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be at least 1 and at most 100000000, got 0"),
+        (
+            {"batch_size": -1},
+            "batch_size must be at least 1 and at most 1048576, got -1",
+        ),
+        ({"resolution": 0}, "resolution must be at least 1 and at most 4096, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0 and finite, got 0.0"),
         (
             {"learning_rate": float("nan")},

@@ -16,7 +16,7 @@ def test_the_figures_are_the_sources():
     assert found == {
         "epochs": 350,
         "batch_size": 4096,
-        "resolution": None,  # the architecture's
+        "resolution": "architecture",
         "optimizer": "rmsprop",
         "learning_rate": 0.016,
         "schedule": "staircase",
