@@ -24,9 +24,10 @@ from controller.interface import Controller
 from controller.ppo import PPO, PPOState
 from experiments.benchmarks import imagenet_task, search_tables
 from experiments.benchmarks.imagenet_task import Task
-from nas import drawing, reward
 from nas.loop import optimize
-from nas.quantity import format_flops
+from nas.options.quantity import format_flops
+from nas.pages import drawing
+from nas.study import reward
 from search_space import cost, zoo
 from search_space.spec import ArchSpec
 

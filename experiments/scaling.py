@@ -47,26 +47,20 @@ import plotly.graph_objects as go
 import tyro
 from rich.console import Console
 
-from nas import (
-    command_line,
-    definition,
-    driver,
-    evaluators,
-    journal,
-    page,
-    reward,
-    run_data,
-    run_folder,
-    run_start,
-)
-from nas.command_line import UsageError
-from nas.definition import EvaluationOptions
-from nas.driver import Undertaking, line
-from nas.interrupts import Interrupted, Interrupts
-from nas.lineup import Lineup, Result, spread
-from nas.quantity import format_flops
-from nas.resources import WorkerOptions
-from nas.run_folder import RunFolder
+from nas.evaluation import evaluators, run_data
+from nas.execution import driver, run_start
+from nas.execution.driver import Undertaking, line
+from nas.execution.interrupts import Interrupted, Interrupts
+from nas.execution.resources import WorkerOptions
+from nas.options import command_line, definition
+from nas.options.command_line import UsageError
+from nas.options.definition import EvaluationOptions
+from nas.options.quantity import format_flops
+from nas.pages import page
+from nas.runs import journal, run_folder
+from nas.runs.run_folder import RunFolder
+from nas.scaling.lineup import Lineup, Result, spread
+from nas.study import reward
 from search_space import compound, cost, files
 from search_space.scaling import Rounding, round_resolution, scale
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem

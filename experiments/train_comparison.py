@@ -24,10 +24,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from nas import models, provenance, train, training
+from nas import train
+from nas.runs import provenance
+from nas.training import models
+from nas.training import run as training
 from search_space import codec, cost
 from search_space.files import write_whole
-from trainers import latency
+from trainers.deploy import latency
 
 ZOO = ("mobilenet-v2", "efficientnet-b0")
 

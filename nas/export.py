@@ -27,10 +27,12 @@ import tyro
 from flax import nnx
 from jaxtyping import Array, Float
 
-from nas import command_line, models, terminal
+from nas.options import command_line, terminal
+from nas.training import models
 from search_space import files
-from trainers import folding, optional, saved
 from trainers.data import pixels
+from trainers.deploy import folding, saved
+from trainers.runtime import optional
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -178,7 +180,7 @@ def _write_safetensors(folder: Path, model: saved.Model) -> None:
 
 
 def _write_onnx(folder: Path, model: saved.Model) -> None:
-    from trainers import onnx_graph  # an extra's package
+    from trainers.deploy import onnx_graph  # an extra's package
 
     blob = onnx_graph.graph(model).SerializeToString()
     files.write_whole(folder / "network.onnx", blob)

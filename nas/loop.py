@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from controller.interface import Controller
-from nas.proposals import Proposal, Proposals
+from nas.study.proposals import Proposal, Proposals
 
 Evaluate = Callable[[NDArray[np.int32]], ArrayLike]
 """Tokens int32 [n, num_decisions] -> rewards, float [n], higher is better."""

@@ -27,9 +27,11 @@ import tyro
 from flax import nnx
 from jaxtyping import Float, Num
 
-from nas import command_line, models, panels, terminal
-from trainers import folding, saved
+from nas.options import command_line, terminal
+from nas.pages import panels
+from nas.training import models
 from trainers.data import listing, pixels
+from trainers.deploy import folding, saved
 
 DRAWN = Path("activation.png")
 _TOP = 5

@@ -24,15 +24,19 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from nas import command_line, latency_table, models, resources, terminal
-from nas.quantity import format_flops
+from nas.evaluation import latency_table
+from nas.execution import resources
+from nas.options import command_line, terminal
+from nas.options.quantity import format_flops
+from nas.training import models
 from search_space import cost, spaces
 from search_space.cost import Cost, LayerCost
 from search_space.files import write_whole
 from search_space.space import parse_restrictions
 from search_space.spec import ArchSpec, explain
-from trainers import latency, optional
-from trainers.latency import ClockName
+from trainers.deploy import latency
+from trainers.deploy.latency import ClockName
+from trainers.runtime import optional
 
 _MIB = 2**20
 _WIDTH = 120  # columns of a table that goes to a file or a pipe

@@ -19,24 +19,14 @@ from typing import Annotated
 
 import tyro
 
-from nas import (
-    command_line,
-    comparison_page,
-    definition,
-    family_page,
-    grid,
-    journal,
-    page,
-    policy_log,
-    results,
-    run_folder,
-    search_page,
-    serve,
-    terminal,
-)
-from nas.page import View
-from nas.run_folder import RunFolder
-from nas.scaling_definition import FamilyDefinition
+from nas.monitoring import policy_log
+from nas.options import command_line, definition, terminal
+from nas.options.scaling import FamilyDefinition
+from nas.pages import comparison_page, family_page, page, search_page, serve
+from nas.pages.page import View
+from nas.runs import journal, results, run_folder
+from nas.runs.run_folder import RunFolder
+from nas.scaling import grid
 from search_space import files
 from search_space.space import SearchSpace
 

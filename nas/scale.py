@@ -16,37 +16,28 @@ import jax
 import tyro
 from rich.console import Console
 
-from nas import (
-    command_line,
-    definition,
-    driver,
-    evaluators,
-    family,
-    family_page,
-    grid,
-    journal,
-    models,
-    run_data,
-    run_folder,
-    run_start,
-    scaling_definition,
-    terminal,
-)
-from nas.command_line import UsageError
-from nas.definition import EvaluationOptions
-from nas.driver import Undertaking, line
-from nas.family import Family
-from nas.grid import Grid
-from nas.interrupts import Interrupted, Interrupts
-from nas.quantity import format_bytes, format_flops
-from nas.resources import WorkerOptions
-from nas.run_folder import RunFolder
-from nas.scaling_definition import (
+from nas.evaluation import evaluators, run_data
+from nas.execution import driver, run_start
+from nas.execution.driver import Undertaking, line
+from nas.execution.interrupts import Interrupted, Interrupts
+from nas.execution.resources import WorkerOptions
+from nas.options import command_line, definition, scaling, terminal
+from nas.options.command_line import UsageError
+from nas.options.definition import EvaluationOptions
+from nas.options.quantity import format_bytes, format_flops
+from nas.options.scaling import (
     CoefficientOptions,
     FamilyDefinition,
     FamilyOptions,
     members_asked,
 )
+from nas.pages import family_page
+from nas.runs import journal, run_folder
+from nas.runs.run_folder import RunFolder
+from nas.scaling import family, grid
+from nas.scaling.family import Family
+from nas.scaling.grid import Grid
+from nas.training import models
 from search_space import cost, files, zoo
 from search_space.spec import ArchSpec
 from trainers.child import ChildConfig
@@ -122,7 +113,7 @@ def parse(
                 "an architecture is needed: a JSON file, or one of "
                 f"{', '.join(zoo.names())}"
             )
-        scaling_definition.check(parsed.family, parsed.coefficients)
+        scaling.check(parsed.family, parsed.coefficients)
         return parsed, parsed.of(models.architecture(parsed.architecture))
     if parsed.run.output is not None or parsed.architecture is not None:
         raise UsageError(

@@ -17,28 +17,21 @@ import jax
 import tyro
 from rich.console import Console
 
-from nas import (
-    command_line,
-    definition,
-    driver,
-    journal,
-    plan,
-    results,
-    run_data,
-    run_folder,
-    run_start,
-    search_page,
-    terminal,
-)
-from nas.command_line import UsageError
-from nas.definition import Definition, EvaluationOptions, SearchOptions
-from nas.display import describe
-from nas.driver import Undertaking, line
-from nas.interrupts import Interrupted, Interrupts
-from nas.plan import Plan
-from nas.resources import WorkerOptions
-from nas.run_data import RunData
-from nas.run_folder import RunFolder
+from nas import builder
+from nas.builder import Plan
+from nas.evaluation import run_data
+from nas.evaluation.run_data import RunData
+from nas.execution import driver, run_start
+from nas.execution.driver import Undertaking, line
+from nas.execution.interrupts import Interrupted, Interrupts
+from nas.execution.resources import WorkerOptions
+from nas.monitoring.display import describe
+from nas.options import command_line, definition, terminal
+from nas.options.command_line import UsageError
+from nas.options.definition import Definition, EvaluationOptions, SearchOptions
+from nas.pages import search_page
+from nas.runs import journal, results, run_folder
+from nas.runs.run_folder import RunFolder
 
 _PROGRAM = "nas.search"
 _EXAMPLES = """examples:
@@ -159,7 +152,7 @@ def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
     if options.children < 1:
         raise ValueError(f"--children must be at least 1, got {options.children}")
     driver.check_workers(arguments.workers)
-    parts = plan.make(arguments.definition)
+    parts = builder.make(arguments.definition)
     arguments = dataclasses.replace(
         arguments, definition=_located(arguments.definition, parts.data)
     )

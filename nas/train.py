@@ -10,7 +10,7 @@ the end `model/`, which nas.export and nas.predict take, and result.json with th
 accuracy on the test split, of the checkpoint that was best on the validation split.
 """
 
-from nas.interrupts import Departure
+from nas.execution.interrupts import Departure
 
 if __name__ == "__main__":
     Departure("nas.train: interrupted").begin()  # what follows takes seconds to import
@@ -28,25 +28,20 @@ import jax
 import tyro
 from pydantic import TypeAdapter, ValidationError
 
-from nas import (
-    command_line,
-    fitting,
-    initial,
-    models,
-    provenance,
-    run_data,
-    run_folder,
-    terminal,
-    training,
-)
-from nas.run_folder import RunFolder
+from nas.evaluation import run_data
+from nas.options import command_line, terminal
+from nas.runs import provenance, run_folder
+from nas.runs.run_folder import RunFolder
+from nas.training import fitting, initial, models
+from nas.training import run as training
 from search_space import codec, files
 from search_space.spec import ArchSpec, explain
-from trainers import compilation, loop, recipes
+from trainers import loop, recipes
 from trainers.data import catalog, fingerprint
 from trainers.data.dataset import Dataset, Examples
 from trainers.data.fingerprint import Fingerprint
 from trainers.recipes import TrainingConfig
+from trainers.runtime import compilation
 
 ARCHITECTURE, DATA, OPTIONS = "architecture.json", "data.json", "training.json"
 _MAX_BYTES = 2**20

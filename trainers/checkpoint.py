@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array
 from pydantic import JsonValue
 
-from trainers.jitted import NetworkState
+from trainers.steps.jitted import NetworkState
 
 _STATE, _FACTS = "state", "facts"
 

@@ -13,14 +13,15 @@ from pydantic import ValidationError
 
 from search_space import cost
 from search_space.spec import MAX_RESOLUTION, ArchSpec, explain
-from trainers import compilation, devices, loop, optim
-from trainers.chained import ChainedStep
+from trainers import loop, optim
 from trainers.data.dataset import Dataset
 from trainers.data.feed import Feed
 from trainers.data.placement import feed_of
-from trainers.executables import Recipe, split
 from trainers.measurement import Infeasible, Measurement
 from trainers.networks import classifier
+from trainers.runtime import compilation, devices
+from trainers.steps.chained import ChainedStep
+from trainers.steps.executables import Recipe, split
 
 # XLA's own status; what CUDA, cuDNN and cuBLAS say, which it passes on as INTERNAL.
 _OUT_OF_MEMORY = re.compile(

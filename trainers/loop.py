@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from trainers.executables import StepInputs
+from trainers.steps.executables import StepInputs
 
 # Steps that Python may be ahead of the device: enough to keep it busy, few enough that
 # their activations fit its memory.

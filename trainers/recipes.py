@@ -39,11 +39,12 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from trainers import loop, mixing, optim, randaugment
+from trainers import loop, optim
+from trainers.augment import mixing, randaugment
 from trainers.data.framing import WHOLE, Framing
 from trainers.data.pixels import Interpolation
-from trainers.executables import Recipe
-from trainers.jitted import Images, Prepare, Targets
+from trainers.steps.executables import Recipe
+from trainers.steps.jitted import Images, Prepare, Targets
 
 _REFERENCE_BATCH = 256  # that the learning rate is given for
 

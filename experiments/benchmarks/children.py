@@ -30,14 +30,15 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from nas import provenance
+from nas.runs import provenance
 from search_space import codec, spaces, zoo
 from search_space.files import write_whole
 from search_space.spec import ArchSpec
-from trainers import allocator, compilation, optim
+from trainers import optim
 from trainers.child import ChildConfig
 from trainers.data import catalog
 from trainers.data.placement import feed_of
+from trainers.runtime import allocator, compilation
 
 RESULTS = Path("experiments/results/children.json")
 GROWTH = (10, 30, 100)  # children after which the running ratio is given

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trainers import optional
+from trainers.runtime import optional
 
 
 def main() -> None:
@@ -46,9 +46,10 @@ def _ours(config: dict[str, Any]) -> Callable[[str], dict[str, Any]]:
     import jax  # after the pinning
 
     from search_space import codec
-    from trainers import child, compilation
+    from trainers import child
     from trainers.data import catalog
     from trainers.measurement import Infeasible
+    from trainers.runtime import compilation
 
     jax.config.update("jax_platforms", "cpu")
     compilation.use_cache(compilation.default_cache_folder())

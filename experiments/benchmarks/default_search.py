@@ -28,10 +28,10 @@ from typing import Any
 
 import tyro
 
-from nas import journal, provenance
-from nas.run_folder import RunFolder
+from nas.runs import journal, provenance
+from nas.runs.run_folder import RunFolder
 from search_space.files import write_whole
-from trainers import compilation
+from trainers.runtime import compilation
 
 RESULTS = Path("experiments/results/default_search.json")
 

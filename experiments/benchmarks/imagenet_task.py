@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from nas import reward
+from nas.study import reward
 from search_space import cost, spaces, zoo
 from search_space.space import SearchSpace
 from trainers import surrogate

@@ -33,10 +33,12 @@ import torch  # pyright: ignore[reportMissingImports]
 import tyro
 
 from experiments.benchmarks import torch_peer
-from nas import models, provenance, resources
+from nas.execution import resources
+from nas.runs import provenance
+from nas.training import models
 from search_space.files import write_whole
 from search_space.spec import ArchSpec, Padding
-from trainers import folding, latency
+from trainers.deploy import folding, latency
 from trainers.networks.depthwise import native_conv
 
 RESULT = Path("experiments/results/latency.json")

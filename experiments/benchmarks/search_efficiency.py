@@ -54,7 +54,7 @@ import tyro
 
 from experiments.benchmarks import contenders, imagenet_task, peers, search_tables
 from experiments.benchmarks.imagenet_task import Floats, Task, Tokens
-from nas import provenance
+from nas.runs import provenance
 
 RESULTS = Path(__file__).parents[1] / "results"
 MARKS = (100, 250, 500, 1000)

@@ -28,12 +28,14 @@ from flax import nnx
 from experiments.benchmarks.children import random_children
 from search_space import cost
 from search_space.spec import ArchSpec
-from trainers import compilation, executables, optim
-from trainers.chained import ChainedStep
-from trainers.executables import Executables, Recipe, StepInputs, UnitDef
+from trainers import optim
 from trainers.networks import classifier
 from trainers.networks.normalization import normalize_batch
 from trainers.networks.units import Mode
+from trainers.runtime import compilation
+from trainers.steps import executables
+from trainers.steps.chained import ChainedStep
+from trainers.steps.executables import Executables, Recipe, StepInputs, UnitDef
 
 ROUNDS = 8
 STEPS = 4

@@ -36,10 +36,11 @@ from efficientnet_lite_pytorch import (  # pyright: ignore[reportMissingImports]
 )
 from jaxtyping import Float
 
-from nas import initial, predict
+from nas import predict
+from nas.training import initial
 from search_space import zoo
 from search_space.spec import ArchSpec, MBConvStage
-from trainers import folding, saved, weight_files
+from trainers.deploy import folding, saved, weight_files
 
 TOLERANCE = 1e-3
 _TOP = 5

@@ -68,7 +68,7 @@ from jaxtyping import Float
 from nas import export
 from search_space import zoo
 from search_space.spec import ArchSpec
-from trainers import folding, saved, timm_weights
+from trainers.deploy import folding, saved, timm_weights
 from trainers.networks import classifier
 from trainers.networks.classifier import Classifier
 

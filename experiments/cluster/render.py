@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tyro
 
-from nas import command_line
+from nas.options import command_line
 
 _HERE = Path(__file__).parent
 SETTINGS = _HERE / "settings.toml"

@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 
 from nas import search
-from nas.run_folder import RunFolder
+from nas.runs.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

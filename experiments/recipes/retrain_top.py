@@ -19,8 +19,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from nas import command_line, definition, journal, run_folder, train
-from nas.command_line import UsageError
+from nas import train
+from nas.options import command_line, definition
+from nas.options.command_line import UsageError
+from nas.runs import journal, run_folder
 from search_space import codec, files
 
 _PROGRAM = "experiments.recipes.retrain_top"

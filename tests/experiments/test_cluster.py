@@ -21,7 +21,8 @@ from ray.autoscaler._private import util
 
 from experiments.cluster import render
 from experiments.recipes import imagenet_cluster, launch
-from nas import resources, search
+from nas import search
+from nas.execution import resources
 from tests.nas.search_process import TINY, assert_all_accounted_for
 
 ROOT = Path(render.__file__).parents[2]

@@ -1,7 +1,7 @@
 import pytest
 
 from experiments.benchmarks import default_search
-from nas import journal
+from nas.runs import journal
 
 
 def _child(index: int, *, reward: float, finished: float, worker: int):

@@ -12,8 +12,10 @@ from experiments.recipes import (
     launch,
     retrain_top,
 )
-from nas import definition, journal, search
-from nas.definition import Definition, EvaluationOptions, SearchOptions
+from nas import search
+from nas.options import definition
+from nas.options.definition import Definition, EvaluationOptions, SearchOptions
+from nas.runs import journal
 from search_space import codec, spaces
 
 

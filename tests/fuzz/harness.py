@@ -17,20 +17,12 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from nas import (
-    driver,
-    export,
-    latency_table,
-    predict,
-    profile,
-    report,
-    scale,
-    search,
-    serve,
-    train,
-    training,
-)
-from nas.evaluators import PredictChildren
+from nas import export, predict, profile, report, scale, search, train
+from nas.evaluation import latency_table
+from nas.evaluation.evaluators import PredictChildren
+from nas.execution import driver
+from nas.pages import serve
+from nas.training import run as training
 from trainers import loop
 
 MAINS: dict[str, Callable[..., int]] = {

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from nas import models
+from nas.training import models
 from tests.fuzz import damage, harness
 from tests.fuzz.harness import Input
 from tests.fuzz.material import Bench

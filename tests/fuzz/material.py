@@ -16,15 +16,11 @@ from typing import Protocol
 import numpy as np
 import PIL.Image
 
-from nas import (
-    definition,
-    grid,
-    latency_table,
-    run_folder,
-    scale,
-    search,
-    train,
-)
+from nas import scale, search, train
+from nas.evaluation import latency_table
+from nas.options import definition
+from nas.runs import run_folder
+from nas.scaling import grid
 from search_space import codec, zoo
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
 

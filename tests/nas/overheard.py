@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from nas import plan
+from nas import builder
 
 VARIABLE = "OVERHEARD"  # names the file
 
@@ -35,7 +35,7 @@ def listen():
     path = os.environ.get(VARIABLE)
     if path is None:
         return
-    build = plan.controller.build
-    plan.controller.build = lambda *names, **options: Overheard(
+    build = builder.controller.build
+    builder.controller.build = lambda *names, **options: Overheard(
         build(*names, **options), Path(path)
     )

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import overheard
 
-from nas import evaluators, search
-from nas.run_data import RunData
+from nas import search
+from nas.evaluation import evaluators
+from nas.evaluation.run_data import RunData
 from search_space.spec import ArchSpec
 from trainers.measurement import Infeasible, Measurement
 
@@ -77,7 +78,7 @@ class Sleeper:
 
 
 class Alone:
-    """What `nas.tune` offers, without Ray."""
+    """What `nas.execution.tune` offers, without Ray."""
 
     @staticmethod
     @contextlib.contextmanager
@@ -94,6 +95,6 @@ if __name__ == "__main__":
     overheard.listen()
     sleeper = Sleeper(float(sys.argv[1]), sys.argv[2])
     if sleeper.trouble == "alone":
-        sys.modules["nas.tune"] = Alone
+        sys.modules["nas.execution.tune"] = Alone
     evaluators.build = lambda *_: (sleeper, RunData(description="children that sleep"))
     sys.exit(search.main(sys.argv[3:]))

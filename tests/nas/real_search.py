@@ -20,8 +20,10 @@ from unittest import mock
 import jax.numpy as jnp
 import overheard
 
-from nas import evaluators, journal, search
-from nas.evaluators import Evaluator
+from nas import search
+from nas.evaluation import evaluators
+from nas.evaluation.evaluators import Evaluator
+from nas.runs import journal
 from trainers import child, loop
 
 PHASES = ("prepare", "build", "compile", "train", "measure", "report")

@@ -1,8 +1,8 @@
-"""Tests for nas.child_clocks, on a clock that the tests turn."""
+"""Tests for nas.execution.trial_clocks, on a clock that the tests turn."""
 
 import pytest
 
-from nas.child_clocks import ChildClocks
+from nas.execution.trial_clocks import ChildClocks
 
 
 class Driver:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from nas import cluster_address
-from nas.resources import ResourceError
+from nas.execution import cluster_address
+from nas.execution.resources import ResourceError
 
 
 def refusal(address):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nas import command_line, terminal
+from nas.options import command_line, terminal
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""Tests for nas.display, nas.progress and nas.scalars: what is said of a search."""
+"""Tests for nas.monitoring: what is said of a search."""
 
 import io
 import re
@@ -7,12 +7,12 @@ import pytest
 from rich.console import Console
 from tensorboardX.proto.event_pb2 import Event
 
-from nas import journal
-from nas.display import LiveDisplay, PlainDisplay, describe
-from nas.objective import MULTIPLY_ADDS, Objective
-from nas.progress import Progress
-from nas.scalars import Scalars
-from nas.session import Job
+from nas.monitoring.display import LiveDisplay, PlainDisplay, describe
+from nas.monitoring.progress import Progress
+from nas.monitoring.scalars import Scalars
+from nas.options.objective import MULTIPLY_ADDS, Objective
+from nas.runs import journal
+from nas.study.session import Job
 from search_space import zoo
 
 

@@ -25,10 +25,11 @@ from search_space.spec import (
     SepConvStage,
     Stem,
 )
-from trainers import augment, folding, saved
+from trainers.augment import geometric
 from trainers.data import memory, pixels
 from trainers.data.dataset import Dataset
 from trainers.data.folder import FolderExamples
+from trainers.deploy import folding, saved
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 
@@ -209,7 +210,7 @@ def as_training_reads(paths, spec):
         class_names=["a"],
         channels=spec.in_channels,
         image_size=None,
-        augmentation=augment.NONE,
+        augmentation=geometric.NONE,
         train=examples,
         validation=examples,
     )

@@ -15,23 +15,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas import (
-    definition,
-    driver,
-    journal,
-    latency_table,
-    policy_log,
-    profile,
-    provenance,
-    report,
-    run_folder,
-    scale,
-    search,
-    train,
-)
-from nas.definition import Definition
+from nas import profile, report, scale, search, train
+from nas.evaluation import latency_table
+from nas.execution import driver
+from nas.monitoring import policy_log
+from nas.options import definition
+from nas.options.definition import Definition
+from nas.runs import journal, provenance, run_folder
 from search_space import codec, spaces, zoo
-from trainers import saved
+from trainers.deploy import saved
 
 SPACE = spaces.load("accel-nasbench")
 TOKENS = SPACE.encode(zoo.load("efficientnet-b0"))

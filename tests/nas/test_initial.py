@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 
-from nas import initial, models, train
+from nas import train
+from nas.training import initial, models
 from search_space import codec, zoo
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers import saved
+from trainers.deploy import saved
 from trainers.networks import classifier
 
 SPEC = ArchSpec(

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from nas.interrupts import Departure
+from nas.execution.interrupts import Departure
 
 # A minute in C, which no Python handler interrupts, with the main thread in it.
 BUSY = (
@@ -23,7 +23,9 @@ THREADS = (
     "try: time.sleep(60)\n"
     "finally: print('cleaned up')"
 )
-SCRIPT = "from nas.interrupts import Departure\nwith Departure('Go on with it'):\n"
+SCRIPT = (
+    "from nas.execution.interrupts import Departure\nwith Departure('Go on with it'):\n"
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

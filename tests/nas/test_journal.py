@@ -1,4 +1,4 @@
-"""Tests for nas.journal."""
+"""Tests for nas.runs.journal."""
 
 import json
 import resource
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas import journal
+from nas.runs import journal
 
 HEADER = journal.Header(
     created=1.7e9,

@@ -1,6 +1,6 @@
 """How long is left, by hand."""
 
-from nas.pace import Pace
+from nas.monitoring.pace import Pace
 
 
 def test_what_is_left_counts_evaluation_and_leaves_out_compilation():

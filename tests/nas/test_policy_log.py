@@ -1,10 +1,11 @@
-"""Tests for nas.policy_log: what a search keeps of its policy, however it is cut."""
+"""Tests for policy_log: what a search keeps of its policy, however it is cut."""
 
 import sys
 
 import pytest
 
-from nas import policy_log, search
+from nas import search
+from nas.monitoring import policy_log
 from search_space import spaces
 
 SPACE = spaces.load("accel-nasbench")
@@ -14,7 +15,7 @@ SPACE = spaces.load("accel-nasbench")
 def without_ray(monkeypatch):
     """Importing Ray would fail here: predictions need none."""
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "nas.tune", raising=False)
+    monkeypatch.delitem(sys.modules, "nas.execution.tune", raising=False)
 
 
 def searched(folder, *arguments):

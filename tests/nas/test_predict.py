@@ -8,10 +8,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from nas import lettering, panels, predict
+from nas import predict
+from nas.pages import lettering, panels
 from search_space.spec import ArchSpec, ConvStage, Head, Stem
-from trainers import saved
 from trainers.data import framing
+from trainers.deploy import saved
 
 
 def brightness_model(channels=1):

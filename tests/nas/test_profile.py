@@ -6,9 +6,12 @@ import time
 
 import pytest
 
-from nas import definition, evaluators, latency_table, plan, profile, search
+from nas import builder, profile, search
+from nas.evaluation import evaluators, latency_table
+from nas.options import definition
 from search_space import layers, spaces, zoo
-from trainers import latency, measurement
+from trainers import measurement
+from trainers.deploy import latency
 
 
 def printed_json(capsys, *arguments):
@@ -149,7 +152,7 @@ def search_plan(table_file, target):
         ),
     )
     reward = definition.RewardOptions(target_latency=target, latency_table=table_file)
-    return plan.make(definition.Definition(search=search, reward=reward))
+    return builder.make(definition.Definition(search=search, reward=reward))
 
 
 @pytest.mark.parametrize("resolution", [0, 10**9])

@@ -1,4 +1,4 @@
-"""Tests for nas.proposals."""
+"""Tests for nas.study.proposals."""
 
 import math
 import time
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import controller
-from nas.proposals import Proposal, Proposals
+from nas.study.proposals import Proposal, Proposals
 
 
 class Scripted:

@@ -1,12 +1,14 @@
-"""Tests for nas.report, nas.results and nas.drawing: what is made of a journal."""
+"""Tests for reports, results and drawings: what is made of a journal."""
 
 import html.parser
 import json
 
 import pytest
 
-from nas import definition, journal, report, results, run_folder
-from nas.definition import Definition
+from nas import report
+from nas.options import definition
+from nas.options.definition import Definition
+from nas.runs import journal, results, run_folder
 from search_space import codec, cost, spaces, zoo
 
 SPACE = spaces.load("mbconv")

@@ -1,4 +1,4 @@
-"""Tests for nas.resources: what may be asked for, and cores that are held."""
+"""Tests for nas.execution.resources: what may be asked for, and cores that are held."""
 
 import contextlib
 import json
@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from nas import resources
-from nas.resources import ResourceError, WorkerOptions
+from nas.execution import resources
+from nas.execution.resources import ResourceError, WorkerOptions
 
 CLAIM = """
 import json, os, pathlib, sys

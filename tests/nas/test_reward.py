@@ -1,4 +1,4 @@
-"""Tests for nas.reward."""
+"""Tests for nas.study.reward."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.reward import Absolute, WeightedProduct, hard, pareto_front, soft
+from nas.study.reward import Absolute, WeightedProduct, hard, pareto_front, soft
 
 accuracies = st.floats(0.0, 1.0)
 costs = st.floats(1e-3, 1e12)

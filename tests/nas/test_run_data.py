@@ -7,7 +7,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from nas import journal, search
+from nas import search
+from nas.runs import journal
 from search_space import spaces
 
 SPACE = spaces.load("mnasnet")
@@ -23,7 +24,7 @@ CHILD = journal.Trained(
 def without_ray(monkeypatch, tmp_path):
     """A search that would start workers fails here."""
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "nas.tune", raising=False)
+    monkeypatch.delitem(sys.modules, "nas.execution.tune", raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.chdir(tmp_path)
 

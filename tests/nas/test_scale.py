@@ -8,7 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from nas import definition, journal, report, scale
+from nas import report, scale
+from nas.options import definition
+from nas.runs import journal
 from search_space import codec, cost, zoo
 
 
@@ -16,7 +18,7 @@ from search_space import codec, cost, zoo
 def without_ray(monkeypatch, tmp_path):
     """What needs no training must not need Ray: importing it would fail here."""
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "nas.tune", raising=False)
+    monkeypatch.delitem(sys.modules, "nas.execution.tune", raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -146,7 +148,7 @@ def test_a_bad_value_ends_in_one_line_before_any_work(
 
 
 class Alone:
-    """What `nas.tune` offers, without Ray; a child's accuracy is its resolution's."""
+    """What Ray offers, without it; a child's accuracy is its resolution's."""
 
     def __init__(self, stop_after):
         self.stop_after = stop_after
@@ -184,7 +186,7 @@ def alone(monkeypatch):
         import nas
 
         tune = Alone(stop_after)
-        monkeypatch.setitem(sys.modules, "nas.tune", tune)
+        monkeypatch.setitem(sys.modules, "nas.execution.tune", tune)
         monkeypatch.setattr(nas, "tune", tune, raising=False)
 
     return install

@@ -4,9 +4,11 @@ import sys
 
 import pytest
 
-from nas import definition, journal, plan, run_folder, search
-from nas.definition import Definition, RewardOptions, SearchOptions
-from nas.quantity import format_flops, parse_flops
+from nas import builder, search
+from nas.options import definition
+from nas.options.definition import Definition, RewardOptions, SearchOptions
+from nas.options.quantity import format_flops, parse_flops
+from nas.runs import journal, run_folder
 from search_space import cost, spaces
 
 
@@ -14,7 +16,7 @@ from search_space import cost, spaces
 def without_ray(monkeypatch, tmp_path):
     """Whatever is refused is refused before Ray: importing it would fail here."""
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "nas.tune", raising=False)
+    monkeypatch.delitem(sys.modules, "nas.execution.tune", raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -169,7 +171,7 @@ def test_cost_range_is_exact_on_a_part_of_a_space(name):
     for count in space.num_choices:
         tokens = [[*t, choice] for t in tokens for choice in range(count)]
     macs = [cost.num_macs(space.decode(t)) for t in tokens]
-    assert plan.cost_range(space) == (min(macs), max(macs))
+    assert builder.cost_range(space) == (min(macs), max(macs))
 
 
 def test_rewards_are_the_papers():

@@ -15,8 +15,8 @@ import time
 import psutil
 import pytest
 
-from nas import journal
-from nas.session import child_seed
+from nas.runs import journal
+from nas.study.session import child_seed
 from tests.nas.search_process import PRETEND, Search, assert_each_once
 
 OPTIONS = ["--controller", "random", "--seed", "3", "--rewards-per-update", "2"]

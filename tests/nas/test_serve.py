@@ -18,8 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nas import definition, journal, report, run_folder
-from nas.definition import Definition
+from nas import report
+from nas.options import definition
+from nas.options.definition import Definition
+from nas.runs import journal, run_folder
 from search_space import codec, spaces
 
 SPACE = spaces.load("mbconv")

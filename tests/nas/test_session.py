@@ -1,4 +1,4 @@
-"""Tests for nas.session: what a search leads to, however it is cut and resumed."""
+"""Tests for sessions: what a search leads to, however it is cut and resumed."""
 
 import contextlib
 import dataclasses
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import controller
-from nas import journal
-from nas.proposals import Proposals
-from nas.session import ReplayError, Session, child_seed
+from nas.runs import journal
+from nas.study.proposals import Proposals
+from nas.study.session import ReplayError, Session, child_seed
 from search_space import cost, spaces
 from trainers.measurement import Infeasible, Measurement
 

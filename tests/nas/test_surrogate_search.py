@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from nas import journal, search
+from nas import search
+from nas.runs import journal
 from search_space import codec, spaces
 from trainers import surrogate
 
@@ -21,7 +22,7 @@ SPEED = ("--objective", "throughput-a100", "--target", "9000")
 def without_ray(monkeypatch):
     """Importing Ray would fail here: predictions need none."""
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "nas.tune", raising=False)
+    monkeypatch.delitem(sys.modules, "nas.execution.tune", raising=False)
 
 
 def run(folder, *arguments, children=12):

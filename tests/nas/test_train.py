@@ -16,10 +16,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from nas import fitting, train, training
+from nas import train
+from nas.training import fitting
+from nas.training import run as training
 from search_space import codec, zoo
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers import checkpoint, recipes, saved
+from trainers import checkpoint, recipes
+from trainers.deploy import saved
 
 TINY = ArchSpec(
     name="tiny",

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nas import train, training
+from nas import train
+from nas.training import run as training
 from search_space import codec
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers.folding import classifier_of
-from trainers.jitted import NetworkState
+from trainers.deploy.folding import classifier_of
+from trainers.steps.jitted import NetworkState
 
 SMALL = ArchSpec(
     name="small",

@@ -7,11 +7,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from nas import panels, predict, train
+from nas import predict, train
+from nas.pages import panels
 from search_space import codec
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers import saved
 from trainers.data import catalog
+from trainers.deploy import saved
 
 TINY = ArchSpec(
     name="tiny",

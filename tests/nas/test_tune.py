@@ -1,11 +1,11 @@
-"""Tests for nas.tune: what ended an attempt, from Ray's account of it.
+"""Tests for nas.execution.tune: what ended an attempt, from Ray's account of it.
 
 The accounts are Ray 2.60's, with shorter paths.
 """
 
 import pytest
 
-from nas.tune import exception_in
+from nas.execution.tune import exception_in
 
 IN_A_METHOD = """\
 \x1b[36mray::ChildTrainable.train()\x1b[39m (pid=7, ip=127.0.0.1, actor_id=ab, repr=...)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from trainers import allocator
+from trainers.runtime import allocator
 
 # Page faults of a process that fills and frees eight arrays of 8 MB, ten times over.
 _PROGRAM = """

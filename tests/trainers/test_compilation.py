@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from trainers import compilation
+from trainers.runtime import compilation
 
 PROGRAM = """
 import json, pathlib, sys

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from trainers import augment
+from trainers.augment import geometric
 from trainers.data import catalog, fingerprint
 from trainers.data.dataset import ArrayExamples, Dataset, Subset
 
@@ -115,7 +115,7 @@ def in_memory(images, labels):
         class_names=("a", "b"),
         channels=1,
         image_size=(2, 2),
-        augmentation=augment.NONE,
+        augmentation=geometric.NONE,
         train=Subset(whole=whole, indices=np.array([2, 0])),
         validation=Subset(whole=whole, indices=np.array([1])),
     )

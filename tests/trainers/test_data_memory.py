@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import datasets as sklearn_datasets
 
-from trainers import augment
+from trainers.augment import geometric
 from trainers.data import catalog, feed, memory, pixels
 from trainers.data.dataset import ArrayExamples, Dataset
 
@@ -32,7 +32,7 @@ def small_dataset(*, num_train, num_validation=1, channels=1, seed=0):
         class_names=[str(i) for i in range(max(num_train, num_validation))],
         channels=channels,
         image_size=(4, 4),
-        augmentation=augment.NONE,
+        augmentation=geometric.NONE,
         train=examples(num_train),
         validation=examples(num_validation),
     )

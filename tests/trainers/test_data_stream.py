@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers import augment
+from trainers.augment import geometric
 from trainers.data import placement, stream
 from trainers.data.dataset import ArrayExamples, Dataset
 from trainers.data.memory import MemoryFeed
@@ -30,7 +30,7 @@ def noise():
         class_names=[str(i) for i in range(20)],
         channels=3,
         image_size=(6, 6),
-        augmentation=augment.NONE,
+        augmentation=geometric.NONE,
         train=examples(20),
         validation=examples(7),
     )
@@ -87,7 +87,7 @@ def test_seed_decides_the_order(noise):
 
 
 def test_seed_decides_crops_and_flips(noise):
-    feed = StreamFeed.of(dataclasses.replace(noise, augmentation=augment.LIGHT), 4)
+    feed = StreamFeed.of(dataclasses.replace(noise, augmentation=geometric.LIGHT), 4)
 
     def run(seed):
         batches = feed.train_batches(batch_size=10, steps=4, seed=seed)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from search_space.spec import ArchSpec, ConvStage, Head, MBConvStage, Stem
-from trainers import child, compilation, devices
+from trainers import child
 from trainers.data import catalog
+from trainers.runtime import compilation, devices
 
 SPEC = ArchSpec(
     name="small",

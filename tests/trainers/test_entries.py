@@ -1,4 +1,4 @@
-"""Tests for trainers.entries: files that hold what was given for their name."""
+"""Tests for trainers.runtime.entries: files that hold what was given for their name."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from trainers import entries
+from trainers.runtime import entries
 
 # Replaces one of 200 entries every millisecond, as a busy worker does.
 WRITER = """

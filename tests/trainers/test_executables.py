@@ -19,10 +19,11 @@ from search_space.spec import (
     SepConvStage,
     Stem,
 )
-from trainers import executables, loop, optim
-from trainers.chained import ChainedStep
+from trainers import loop, optim
 from trainers.networks import classifier
 from trainers.networks.units import Mode
+from trainers.steps import executables
+from trainers.steps.chained import ChainedStep
 
 STEPS = 50
 BATCH = 32

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers import augment, saved
+from trainers.augment import geometric
 from trainers.data import stream
 from trainers.data.dataset import ArrayExamples, Dataset
 from trainers.data.framing import WHOLE, Framing
 from trainers.data.memory import MemoryFeed
 from trainers.data.stream import StreamFeed
+from trainers.deploy import saved
 
 EFFICIENTNET = Framing(crop=0.875, interpolation="bicubic")
 
@@ -77,7 +78,7 @@ def pictures():
         class_names=[str(i) for i in range(20)],
         channels=3,
         image_size=(16, 24),
-        augmentation=augment.NONE,
+        augmentation=geometric.NONE,
         train=examples(20),
         validation=examples(7),
     )

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers import devices, loop, optim, saved
-from trainers.chained import ChainedStep
-from trainers.executables import Recipe, split
-from trainers.jitted import JittedStep, averaged
+from trainers import loop, optim
+from trainers.deploy import saved
 from trainers.networks import classifier
+from trainers.runtime import devices
+from trainers.steps.chained import ChainedStep
+from trainers.steps.executables import Recipe, split
+from trainers.steps.jitted import JittedStep, averaged
 
 SPEC = ArchSpec(
     name="small",

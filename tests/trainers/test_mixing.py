@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trainers import mixing
+from trainers.augment import mixing
 
 
 def batch(num=6):

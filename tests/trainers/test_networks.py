@@ -20,7 +20,6 @@ from search_space.spec import (
     SepConvStage,
     Stem,
 )
-from trainers import compilation
 from trainers.networks import classifier
 from trainers.networks.units import (
     EVALUATION,
@@ -33,6 +32,7 @@ from trainers.networks.units import (
     SqueezeExciteUnit,
     max_pool,
 )
+from trainers.runtime import compilation
 
 BATCH = 6
 SIZE = {"channels": 6, "kernel": 3, "stride": 2, "repeats": 2}

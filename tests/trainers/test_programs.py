@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from trainers import compilation
-from trainers.programs import Program
+from trainers.runtime import compilation
+from trainers.runtime.programs import Program
 
 PROCESS = """
 import pathlib, sys
 import jax, jax.numpy as jnp
 from trainers import compilation
-from trainers.programs import Program
+from trainers.runtime.programs import Program
 assert compilation.use_cache(pathlib.Path(sys.argv[1]))
 
 def function(x, factors):

@@ -10,8 +10,8 @@ import PIL.ImageOps
 import pytest
 import sklearn.datasets
 
-from trainers import randaugment
-from trainers.randaugment import Draw
+from trainers.augment import randaugment
+from trainers.augment.randaugment import Draw
 
 MAGNITUDES = (0, 1, 3, 5, 7, 9, 10, 17, 28)
 GREY = (128, 128, 128)

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from nas import initial
+from nas.training import initial
 from search_space import zoo
 from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers import saved, timm_weights
+from trainers.deploy import saved, timm_weights
 from trainers.networks import classifier
 
 SPEC = ArchSpec(

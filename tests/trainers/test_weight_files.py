@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from trainers import weight_files
-from trainers.saved import WeightsError
+from trainers.deploy import weight_files
+from trainers.deploy.saved import WeightsError
 
 WHY = "pip install '.[torch]'"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 18587504\n"

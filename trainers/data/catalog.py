@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trainers import optional
 from trainers.data import digits, folder, idx, pixels, split, tfds
 from trainers.data.dataset import Dataset, Examples, Origin, Subset
+from trainers.runtime import optional
 
 _KINDS = (
     "digits, fashion_mnist, an image classification set of TFDS"

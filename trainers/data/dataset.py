@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from trainers.augment import Augmentation
+from trainers.augment.geometric import Augmentation
 
 Image = (
     UInt8[np.ndarray, "height width channels"]

@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Int
 
-from trainers import augment
+from trainers.augment import geometric
 from trainers.data import split
 from trainers.data.dataset import ArrayExamples, Origin
 
@@ -39,7 +39,7 @@ def read() -> Origin:
         channels=1,
         image_size=(_SIDE, _SIDE),
         # Shifts slow down learning in the few hundred steps that a child gets.
-        augmentation=augment.NONE,
+        augmentation=geometric.NONE,
         training=training,
         labels=training.labels,
         validation=None,

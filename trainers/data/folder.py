@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from trainers import augment
+from trainers.augment import geometric
 from trainers.data import layout, listing, pixels
 from trainers.data.dataset import Examples, Image, Origin
 
@@ -101,7 +101,7 @@ def read(root: pathlib.Path, *, carve: bool = False) -> Origin:
         class_names=names,
         channels=channels,
         image_size=looked.size if looked.num == len(train.paths) else None,
-        augmentation=augment.LIGHT,
+        augmentation=geometric.LIGHT,
         training=examples(train),
         labels=train.labels,
         validation=examples(validation) if validation else None,

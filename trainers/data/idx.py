@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from trainers import augment
+from trainers.augment import geometric
 from trainers.data.dataset import ArrayExamples, Origin
 
 DEBIAN_DIR = pathlib.Path("/usr/share/datasets/fashion-mnist")
@@ -67,7 +67,7 @@ def fashion_mnist(folder: pathlib.Path) -> Origin:
         class_names=FASHION_CLASS_NAMES,
         channels=1,
         image_size=(height, width),
-        augmentation=augment.LIGHT,
+        augmentation=geometric.LIGHT,
         training=training,
         labels=training.labels,
         validation=None,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from trainers import augment
+from trainers.augment import geometric
 from trainers.data import dataset as datasets
 from trainers.data import feed
 from trainers.data.dataset import Dataset, Examples
@@ -109,7 +109,7 @@ class MemoryFeed:
 
     train: Prepared
     validation: Prepared
-    augmentation: augment.Augmentation
+    augmentation: geometric.Augmentation
 
     @classmethod
     def of(cls, dataset: Dataset, resolution: int, framing: Framing = WHOLE) -> Self:
@@ -196,10 +196,10 @@ def _train_batch(
     order: Array,
     step: int,
     key: PRNGKeyArray,
-    augmentation: augment.Augmentation,
+    augmentation: geometric.Augmentation,
 ) -> tuple[Array, Array]:
     rows = order[step]
-    batch = augment.apply(
+    batch = geometric.apply(
         jax.random.fold_in(key, step), _rows(images, rows), augmentation
     )
     return batch, _rows(labels, rows)

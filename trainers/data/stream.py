@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from trainers import augment
+from trainers.augment import geometric
 from trainers.data import feed, memory, pixels
 from trainers.data.dataset import Dataset, Examples, Image
 from trainers.data.framing import WHOLE, Framing
@@ -207,7 +207,7 @@ def _train_images(
     std: Array,
     step: int,
     key: PRNGKeyArray,
-    augmentation: augment.Augmentation,
+    augmentation: geometric.Augmentation,
 ) -> Array:
     standardised = _standardise(images, mean, std)
-    return augment.apply(jax.random.fold_in(key, step), standardised, augmentation)
+    return geometric.apply(jax.random.fold_in(key, step), standardised, augmentation)

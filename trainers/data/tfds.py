@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from trainers import augment, optional
+from trainers.augment import geometric
 from trainers.data.dataset import Examples, Image, Origin
+from trainers.runtime import optional
 
 # Sets of signs, which a mirror makes into other signs or into none.
 _NOT_MIRRORED = ("mnist", "emnist", "kmnist", "binarized_mnist", "omniglot")
@@ -133,7 +134,7 @@ def read(name: str, *, data_dir: pathlib.Path) -> Origin:
         class_names=tuple(label_feature.names),
         channels=channels,
         image_size=size,
-        augmentation=dataclasses.replace(augment.LIGHT, flip=mirrored),
+        augmentation=dataclasses.replace(geometric.LIGHT, flip=mirrored),
         training=training,
         labels=None,
         validation=None,

@@ -1,7 +1,7 @@
 """The pieces a network is made of, each with at most one convolution's weights.
 
 A unit is the grain at which compiled code is shared between networks
-(`trainers.executables`): two units with the same hyperparameters have equal NNX graph
+(`steps.executables`): two units with the same hyperparameters have equal NNX graph
 definitions and run the same executable, whatever network they stand in.
 
 Every unit is called as `unit(x, shortcut, mode)`; `shortcut`, where given, is added to

@@ -1,0 +1,1 @@
+"""How a trial is measured: by training, a surrogate, a latency table."""

@@ -1,0 +1,283 @@
+"""How a child gets its accuracy: the seam between a search and what it measures."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from pydantic import ValidationError
+
+from nas.evaluation.latency_table import LatencyTable
+from nas.evaluation.run_data import RunData
+from nas.options import definition
+from nas.options.definition import FLOPS, SURROGATE, Definition, EvaluationOptions
+from search_space import cost, spaces
+from search_space.space import SearchSpace
+from search_space.spec import ArchSpec, explain
+from trainers import child, surrogate
+from trainers.child import ChildConfig
+from trainers.data import catalog, fingerprint
+from trainers.data.dataset import Dataset
+from trainers.measurement import Infeasible, Measurement
+from trainers.surrogate import Surrogate
+
+Evaluate = Callable[[ArchSpec, int], Measurement | Infeasible]
+"""(spec, seed) -> what came of it."""
+
+
+class EvaluationError(RuntimeError):
+    """No child can be evaluated: the fault is not any child's."""
+
+
+class Evaluator(Protocol):
+    """Says how to measure. It is sent to every worker, so it holds no data."""
+
+    def prepare(self) -> Evaluate:
+        """Loads what every child needs, once for each worker."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainChildren:
+    """Trains each child on the training split, measures it on the validation split.
+
+    `seed` decides the split.
+    """
+
+    options: EvaluationOptions
+    config: ChildConfig
+    seed: int
+
+    def load(self) -> Dataset:
+        """Loads the data set.
+
+        Raises:
+          ValueError: if there is none of that name, or its data are not there.
+        """
+        return catalog.load(
+            self.options.dataset,
+            seed=self.seed,
+            validation=self.options.validation,
+            data_dir=self.options.data_dir,
+            download=self.options.download,
+        )
+
+    def prepare(self) -> Evaluate:
+        """Loads the data; training compiles as it goes, and keeps what it compiled."""
+        dataset = self.load()
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+            return child.evaluate(spec, dataset=dataset, config=self.config, seed=seed)
+
+        return evaluate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictChildren:
+    """Predicts each child's ImageNet top-1, and its speed if that is the objective.
+
+    A prediction takes a millisecond, so the search runs in one process, without Ray.
+    """
+
+    objective: str
+
+    def prepare(self) -> Evaluate:
+        """Loads the predictors."""
+        found = surrogate.load()
+        space = spaces.load(found.about.space)
+        accuracy = found.predictors[surrogate.TOP1]
+        speed = None if self.objective == FLOPS else found.predictors[self.objective]
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measurement:
+            del seed  # a prediction has no chance in it
+            tokens = np.array([space.encode(spec)], np.int32)
+            return Measurement(
+                accuracy=float(accuracy.predict(tokens)[0][0]) / 100.0,
+                losses=(),
+                images_per_second=0.0,
+                compile_seconds=0.0,
+                train_seconds=0.0,
+                eval_seconds=0.0,
+                num_params=cost.num_params(spec),
+                num_macs=cost.num_macs(spec),
+                objective=None if speed is None else float(speed.predict(tokens)[0][0]),
+            )
+
+        return evaluate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainInProportion:
+    """Trains each network at a resolution in proportion to its own.
+
+    `children` says how, and at which resolution a network of `resolution` pixels is
+    trained. A search trains all its children at one resolution, because they are all
+    meant for the same; scaled networks are not.
+    """
+
+    children: TrainChildren
+    resolution: int
+
+    def config(self, spec: ArchSpec) -> ChildConfig:
+        """Returns the budget for `spec`."""
+        config = self.children.config
+        resolution = round(config.resolution * spec.resolution / self.resolution)
+        return dataclasses.replace(config, resolution=max(1, resolution))
+
+    def prepare(self) -> Evaluate:
+        """Loads the data; training compiles as it goes, and keeps what it compiled."""
+        dataset = self.children.load()
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+            return child.evaluate(
+                spec, dataset=dataset, config=self.config(spec), seed=seed
+            )
+
+        return evaluate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WithLatency:
+    """Measures as `evaluator` does, and weighs accuracy against latency by `table`."""
+
+    evaluator: Evaluator
+    table: LatencyTable
+
+    def prepare(self) -> Evaluate:
+        """Loads what `evaluator` needs."""
+        inner = self.evaluator.prepare()
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+            outcome = inner(spec, seed)
+            if isinstance(outcome, Infeasible):
+                return outcome
+            return dataclasses.replace(outcome, objective=self.table.predict(spec))
+
+        return evaluate
+
+
+def train_in_proportion(
+    base: ArchSpec, options: EvaluationOptions, config: ChildConfig, seed: int
+) -> tuple[TrainInProportion, RunData]:
+    """Returns what trains `base` and networks scaled from it, and its data set.
+
+    Args:
+      base: trained at the resolution that `config` names, the others in proportion.
+      options: the data set.
+      config: budget and recipe.
+      seed: of the validation split.
+
+    Raises:
+      ValueError: if `options` name an evaluator that cannot judge scaled networks,
+        the data set cannot be had, or `base` does not fit its resolution. One line.
+    """
+    if options.evaluator == SURROGATE:
+        raise ValueError(
+            f"--evaluator {SURROGATE} predicts networks of one space at its own widths"
+            " and resolution, and no scaled network is among them; drop the flag: "
+            "scaled networks are trained"
+        )
+    children = TrainChildren(options=options, config=config, seed=seed)
+    dataset = children.load()
+    try:
+        child.as_trained(base, dataset, config)
+    except ValidationError as error:
+        raise ValueError(
+            f"--resolution {config.resolution} does not suit {base.name}: "
+            f"{explain(error)}"
+        ) from None
+    evaluator = TrainInProportion(children=children, resolution=base.resolution)
+    return evaluator, _data(dataset)
+
+
+def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
+    """Returns the evaluator that `run` names, and what it measures on.
+
+    Raises:
+      ValueError: if what it needs cannot be had, or does not go together. One line.
+    """
+    if run.evaluation.evaluator == SURROGATE:
+        return _build_surrogate(run, space)
+    if run.reward.objective != FLOPS:
+        raise ValueError(
+            f"--objective {run.reward.objective} is predicted, by --evaluator "
+            f"{SURROGATE}; add that, or drop --objective"
+        )
+    return _build_training(run, space)
+
+
+def _data(dataset: Dataset) -> RunData:
+    return RunData(description=dataset.description, fingerprint=fingerprint.of(dataset))
+
+
+def _build_surrogate(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
+    plain = dataclasses.replace(
+        run,
+        evaluation=EvaluationOptions(evaluator=SURROGATE),
+        child=ChildConfig(),
+    )
+    if unused := definition.differences(run, plain):
+        raise ValueError(
+            f"--evaluator {SURROGATE} trains nothing, and {'; '.join(unused)}; drop "
+            "these flags"
+        )
+    found = surrogate.load()
+    about = found.about
+    if run.search.space != about.space:
+        raise ValueError(
+            f"--evaluator {SURROGATE} predicts networks of the space {about.space}, "
+            f"got --space {run.search.space}; drop --space"
+        )
+    accuracy = found.predictors[surrogate.TOP1]
+    line = (
+        f"none is read: accuracies are predictions of top-1 on {about.recipe}, by "
+        f"trees fitted to {about.source}; {accuracy.about.error}"
+    )
+    objective = run.reward.objective
+    if objective != FLOPS:
+        _check_objective(objective, run.reward.target or math.nan, space, found)
+        line += f"; {objective}: {found.predictors[objective].about.error}"
+    return PredictChildren(objective=objective), RunData(description=line)
+
+
+# Among so many random networks the target of an objective has to be, or near.
+_NUM_SAMPLES = 2_000
+_TARGET_SLACK = 2.0
+
+
+def _check_objective(
+    objective: str, target: float, space: SearchSpace, found: Surrogate
+) -> None:
+    names = sorted(set(found.predictors) - {surrogate.TOP1})
+    if objective not in names:
+        raise ValueError(
+            f"--objective must be {FLOPS} or one of {', '.join(names)}, got {objective}"
+        )
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(space.num_choices, size=(_NUM_SAMPLES, len(space.num_choices)))
+    whole = spaces.load(found.about.space)
+    tokens = [whole.encode(space.decode(tuple(row))) for row in drawn.tolist()]
+    values, _ = found.predictors[objective].predict(np.array(tokens, np.int32))
+    least, most = values.min(), values.max()
+    if not least / _TARGET_SLACK <= target <= most * _TARGET_SLACK:
+        raise ValueError(
+            f"--target must be near what the space reaches, and random networks have "
+            f"{objective} from {least:.4g} to {most:.4g}, got {target:g}"
+        )
+
+
+def _build_training(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
+    evaluator = TrainChildren(
+        options=run.evaluation, config=run.child, seed=run.search.seed
+    )
+    dataset = evaluator.load()
+    example = space.decode((0,) * len(space.num_choices))
+    try:  # strides are the same all over a space, so one of its networks will do
+        child.as_trained(example, dataset, run.child)
+    except ValidationError as error:
+        raise ValueError(
+            f"--resolution {run.child.resolution} does not suit the space "
+            f"{run.search.space}: {explain(error)}"
+        ) from None
+    return evaluator, _data(dataset)

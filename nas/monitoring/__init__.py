@@ -1,0 +1,1 @@
+"""What is seen while a search runs: screen, TensorBoard, the policy's log."""

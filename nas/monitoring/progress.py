@@ -1,0 +1,77 @@
+"""How far a search is: counts, best and last child, pace. What screens show."""
+
+import collections
+import time
+from collections.abc import Callable, Iterable
+
+from nas.options.objective import MULTIPLY_ADDS, Objective
+from nas.runs import journal
+from nas.study.session import Job
+
+# Pace is judged over this many last children: the first ones compile for the rest.
+_WINDOW = 20
+
+
+class Progress:
+    """A listener that counts; `clock` gives seconds.
+
+    Children of an earlier, interrupted run are counted as done but say nothing about
+    the pace of this one.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_children: int,
+        earlier: Iterable[journal.Child] = (),
+        objective: Objective = MULTIPLY_ADDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Starts counting now."""
+        self.num_children = num_children
+        self.objective = objective
+        self.num_done = 0
+        self.num_infeasible = 0
+        self.under_way: dict[int, Job] = {}
+        self.best: journal.Trained | None = None
+        self.last: journal.Child | None = None
+        self._clock = clock
+        for child in earlier:
+            self._count(child)
+        self._finish_times = collections.deque([clock()], maxlen=_WINDOW + 1)
+
+    def started(self, job: Job) -> None:
+        """A child was handed out."""
+        self.under_way[job.index] = job
+
+    def finished(self, child: journal.Child) -> None:
+        """A child is done."""
+        self.under_way.pop(child.index, None)
+        self._count(child)
+        self._finish_times.append(self._clock())
+
+    @property
+    def children_per_hour(self) -> float | None:
+        """The pace of late; None before the first child of this run."""
+        number = len(self._finish_times) - 1
+        if number == 0:
+            return None
+        # A search that has stopped making progress must not keep showing its pace.
+        seconds = max(self._finish_times[-1], self._clock()) - self._finish_times[0]
+        return 3600.0 * number / max(seconds, 1e-6)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the rest would take at this pace; None before there is one."""
+        pace = self.children_per_hour
+        if pace is None:
+            return None
+        return 3600.0 * max(0, self.num_children - self.num_done) / pace
+
+    def _count(self, child: journal.Child) -> None:
+        self.num_done += 1
+        self.last = child
+        if isinstance(child, journal.Failed):
+            self.num_infeasible += 1
+        elif self.best is None or child.reward > self.best.reward:
+            self.best = child

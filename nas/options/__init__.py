@@ -1,0 +1,1 @@
+"""Flags, the options they set, and the words and quantities they are made of."""

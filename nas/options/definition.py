@@ -1,0 +1,352 @@
+"""What defines a search: options that hold from its first child to its last.
+
+They are flags on the command line and the header of the journal. How long to search,
+where to write and which workers to use are not among them: those may change when a
+search is resumed.
+"""
+
+import dataclasses
+import json
+import math
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from nas.options.command_line import UsageError
+from nas.options.objective import MULTIPLY_ADDS, Objective
+from nas.options.quantity import format_flops, parse_flops, parse_milliseconds
+from nas.study import reward
+from nas.study.session import Reward
+from search_space import spaces
+from search_space.space import SearchSpace, parse_restrictions
+from trainers.child import ChildConfig
+
+# How values are called in --help.
+_NAME = tyro.conf.arg(metavar="NAME")
+_COUNT = tyro.conf.arg(metavar="N")
+_NUMBER = tyro.conf.arg(metavar="X")
+
+_T = TypeVar("_T")
+
+FLOPS = "flops"
+SURROGATE = "imagenet-surrogate"
+
+
+def _parse_target(arguments: list[str]) -> int:
+    try:
+        return parse_flops(arguments[0])
+    except ValueError as error:
+        raise UsageError(f"--target-flops: {error}") from None
+
+
+Flops = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FLOPS",
+        instance_from_str=_parse_target,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [format_flops(value)],
+    ),
+]
+
+
+def _parse_latency(arguments: list[str]) -> float | None:
+    try:
+        return parse_milliseconds(arguments[0])
+    except ValueError as error:
+        raise UsageError(f"--target-latency: {error}") from None
+
+
+Milliseconds = Annotated[
+    float | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="TIME",
+        instance_from_str=_parse_latency,
+        is_instance=lambda value: value is None or isinstance(value, float),
+        str_from_instance=lambda value: [f"{value:g}ms" if value else "none"],
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What is searched, and by what."""
+
+    target_flops: Flops = 400_000_000
+    """Multiply-adds to aim at, at the deployment resolution: 400M, 0.4B or 4e8."""
+    space: Annotated[str, _NAME] = "mbconv"
+    """The search space: mbconv, mnasnet, accel-nasbench, or one of your own."""
+    restrict: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="DECISION=CHOICES"),
+    ] = ()
+    """Keep only these choices of a decision, such as stage3.kernel=3,5. Repeatable."""
+    controller: Annotated[str, _NAME] = "ppo"
+    """What proposes architectures: ppo, reinforce, evolution or random."""
+    rewards_per_update: Annotated[int, _COUNT] = 5
+    """The controller learns whenever this many rewards have arrived."""
+    seed: Annotated[int, _COUNT] = 0
+    """Seed of the controller, the children and the validation split."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RewardOptions:
+    """How accuracy and multiply-adds make one number."""
+
+    reward: Annotated[
+        Literal["soft", "hard", "absolute"],
+        tyro.conf.arg(
+            help="soft and hard: accuracy * (FLOPS / target)^exponent; the exponent "
+            "below and above the target is -0.07 and -0.07 (soft), or 0 and -1 "
+            "(hard). absolute: accuracy + beta * |FLOPS / target - 1|."
+        ),
+    ] = "soft"
+    exponent_below: Annotated[float | None, _NUMBER] = None
+    """Another exponent for children below the target."""
+    exponent_above: Annotated[float | None, _NUMBER] = None
+    """Another exponent for children above the target."""
+    beta: Annotated[float | None, _NUMBER] = None
+    """Another beta for the absolute reward than -0.10."""
+    objective: Annotated[str, _NAME] = FLOPS
+    """What the reward weighs besides accuracy: flops, or a predicted speed such as
+    throughput-a100 or latency-zcu102 (needs --evaluator imagenet-surrogate)."""
+    target: Annotated[float | None, _NUMBER] = None
+    """What to aim at with another --objective than flops: images a second, or ms."""
+    target_latency: Milliseconds = None
+    """Weigh latency by a table instead of multiply-adds, and aim at this: 20ms."""
+    latency_table: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """The table, of the space searched, that nas.profile --build-table wrote."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What children are measured on."""
+
+    evaluator: Literal["train", "imagenet-surrogate"] = "train"
+    """How a child gets its accuracy: by training it, or as a prediction of its ImageNet
+    top-1 (then --space is accel-nasbench, and --children 1000 by default)."""
+    dataset: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="NAME",
+            help="digits (comes with the package), fashion_mnist, any image "
+            "classification set of TensorFlow Datasets such as cifar10, or the path "
+            "of a folder of class folders.",
+        ),
+    ] = "digits"
+    data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
+    """Where the data set's files are, if not in their usual place."""
+    download: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let TensorFlow Datasets fetch and prepare what is missing."""
+    validation: Annotated[int | None, _COUNT] = None
+    """Training images held out to measure children; by default a share of them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Definition:
+    """Everything that defines a search."""
+
+    search: SearchOptions = SearchOptions()
+    reward: RewardOptions = RewardOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+    child: ChildConfig = dataclasses.field(default_factory=ChildConfig)
+
+
+def to_json(definition: Any) -> dict[str, JsonValue]:
+    """Returns the JSON object for a definition; `read` is its inverse."""
+    return TypeAdapter(type(definition)).dump_python(definition, mode="json")
+
+
+def from_json(record: dict[str, JsonValue]) -> Definition:
+    """Returns the search's definition in a journal's header.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    return read(record, Definition)
+
+
+def read(record: dict[str, JsonValue], kind: type[_T]) -> _T:
+    """Returns the definition of that kind in a journal's header.
+
+    Raises:
+      ValueError: if a field is unknown or of the wrong type. One line.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(
+            json.dumps(record), strict=True, extra="forbid"
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ValueError(
+            f"the journal's header: definition.{field}: {first['msg']}, got "
+            f"{json.dumps(first['input'], default=str)[:80]}; read it with the "
+            "version that wrote it"
+        ) from None
+
+
+def differences(old: _T, new: _T) -> list[str]:
+    """Returns the flags whose values differ, each with both of them.
+
+    The fields of a definition are groups of flags: dataclasses too.
+    """
+    found = []
+    for group in dataclasses.fields(old):  # pyright: ignore[reportArgumentType]
+        before, after = getattr(old, group.name), getattr(new, group.name)
+        for field in dataclasses.fields(group.type):  # pyright: ignore[reportArgumentType]
+            was, now = getattr(before, field.name), getattr(after, field.name)
+            if was != now:
+                flag = "--" + field.name.replace("_", "-")
+                found.append(f"{flag} is {_shown(was)}, not {_shown(now)}")
+    return found
+
+
+def build_space(definition: Definition) -> SearchSpace:
+    """Returns the search space, restricted.
+
+    Raises:
+      ValueError: if it is unknown, or has no such decisions or choices.
+    """
+    options = definition.search
+    space = spaces.load(options.space)
+    return space.restrict(parse_restrictions(options.restrict))
+
+
+def build_reward(definition: Definition) -> Reward:
+    """Returns the reward function.
+
+    Raises:
+      ValueError: if an exponent rewards cost, or does not belong to this reward, or
+        the target does not belong to the objective.
+    """
+    cost = _build_reward(definition.reward, _target_cost(definition))
+    if objective(definition).goal == "max":
+        return reward.HigherIsBetter(reward=cost)
+    return cost
+
+
+def describe_reward(definition: Definition) -> str:
+    """Returns the reward's kind and target in words."""
+    options = definition.reward
+    aimed_at, wanted = objective(definition), target(definition)
+    text = "none" if wanted is None else aimed_at.shown(wanted)
+    if options.latency_table is not None:
+        text += f" by {options.latency_table}"
+    elif not aimed_at.is_counted:
+        text += f", {aimed_at.name}"
+    return f"{options.reward}, target {text}"
+
+
+def accuracy_name(definition: Definition) -> str:
+    """Returns what a child's accuracy is: measured, or a prediction of what."""
+    if definition.evaluation.evaluator == SURROGATE:
+        return "predicted ImageNet top-1"
+    return "validation accuracy"
+
+
+def objective(definition: Definition) -> Objective:
+    """Returns what accuracy is weighed against."""
+    options = definition.reward
+    if options.target_latency is not None:
+        return Objective(name="latency", unit="ms")
+    if options.objective == FLOPS:
+        return MULTIPLY_ADDS
+    name = f"predicted {options.objective}"
+    if _is_throughput(options.objective):
+        return Objective(name=name, unit="images a second", goal="max")
+    return Objective(name=name, unit="ms")
+
+
+def target(definition: Definition) -> float | None:
+    """Returns the objective's target, in its unit; None if none was given."""
+    options = definition.reward
+    if options.target_latency is not None:
+        return options.target_latency
+    if options.objective == FLOPS:
+        return definition.search.target_flops
+    return options.target
+
+
+def _is_throughput(objective: str) -> bool:
+    return objective.startswith("throughput-")
+
+
+def _target_cost(definition: Definition) -> float:
+    """Returns the target as a cost: lower is better."""
+    options, flops = definition.reward, definition.search.target_flops
+    if (options.target_latency is None) != (options.latency_table is None):
+        raise ValueError(
+            "--target-latency and --latency-table go together, got"
+            f" {options.target_latency} and {options.latency_table}; build a table with"
+            f" nas.profile --build-table {definition.search.space}"
+        )
+    if options.target_latency is not None:
+        _check_alone(definition)
+        return options.target_latency
+    if options.objective == FLOPS:
+        if options.target is not None:
+            raise ValueError(
+                f"--target is for another --objective than flops, got {options.target};"
+                " use --target-flops"
+            )
+        return flops
+    if flops != SearchOptions().target_flops:
+        raise ValueError(
+            f"--target-flops is for --objective flops, got {format_flops(flops)} with "
+            f"{options.objective}; use --target"
+        )
+    if options.target is None or not 0.0 < options.target < math.inf:
+        raise ValueError(
+            f"--objective {options.objective} needs a positive --target, in images a "
+            f"second or milliseconds, got {options.target}"
+        )
+    return 1.0 / options.target if _is_throughput(options.objective) else options.target
+
+
+def _check_alone(definition: Definition) -> None:
+    options, flops = definition.reward, definition.search.target_flops
+    others = {
+        "--objective": options.objective != FLOPS,
+        "--target": options.target is not None,
+        "--target-flops": flops != SearchOptions().target_flops,
+        "--evaluator": definition.evaluation.evaluator == SURROGATE,
+    }
+    if given := [flag for flag, is_given in others.items() if is_given]:
+        raise ValueError(
+            "--target-latency is the target of a search that trains its children, got"
+            f" {' and '.join(given)} as well; drop one or the other"
+        )
+
+
+def _build_reward(
+    options: RewardOptions, target: float
+) -> reward.WeightedProduct | reward.Absolute:
+    if options.reward == "absolute":
+        if options.exponent_below is not None or options.exponent_above is not None:
+            raise ValueError(
+                "--exponent-below and --exponent-above are for --reward soft and "
+                "hard; --reward absolute takes --beta"
+            )
+        if options.beta is None:
+            return reward.Absolute(target=target)
+        return reward.Absolute(target=target, beta=options.beta)
+    if options.beta is not None:
+        raise ValueError(
+            f"--beta is for --reward absolute; --reward {options.reward} takes "
+            "--exponent-below and --exponent-above"
+        )
+    product = reward.soft(target) if options.reward == "soft" else reward.hard(target)
+    below, above = options.exponent_below, options.exponent_above
+    return dataclasses.replace(
+        product,
+        below=product.below if below is None else below,
+        above=product.above if above is None else above,
+    )
+
+
+def _shown(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,314 @@
+"""A search on one page: how far it is, what it found, what its policy settled on."""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from nas.monitoring import policy_log
+from nas.monitoring.display import format_seconds
+from nas.options import definition
+from nas.options.definition import Definition
+from nas.options.quantity import format_flops
+from nas.pages import drawing, page
+from nas.pages.page import Section, View
+from nas.runs import journal, results
+from nas.runs.run_folder import RunFolder
+from search_space import codec, files
+from search_space.space import SearchSpace
+
+_MAX_FAILURES = 50
+# Pace is judged over this many last children.
+_WINDOW = 20
+# Without a policy, what is proposed of late shows where a controller stands.
+_LATE = 50
+
+
+class SearchPage:
+    """The views of one search, of which each has all that the journal holds so far.
+
+    Remembers what tokens stand for: a journal only grows.
+    """
+
+    def __init__(self, run: Definition, space: SearchSpace) -> None:
+        """Of the search that `run` defines, in its space."""
+        self._run = run
+        self._objective = definition.objective(run)
+        self._space = space
+        self._texts: dict[Any, int] = {}
+        self._stages: list[dict[str, Any]] = []
+        self._decoded: dict[tuple[int, ...], tuple[str, list[int]]] = {}
+
+    def view(
+        self,
+        contents: journal.Contents,
+        policy: policy_log.Contents,
+        *,
+        live: bool = False,
+    ) -> View:
+        """Returns what there is to see.
+
+        Args:
+          contents: the journal.
+          policy: what the policy had settled on after each update, if there is one.
+          live: whether the search may be running: then its pace is of interest.
+
+        Raises:
+          ValueError: if a child's tokens are none of the space. One line.
+        """
+        trained = contents.trained
+        best = results.best(trained)
+        sections = [
+            Section(
+                id="summary", heading="", html=self._summary(contents, best, live=live)
+            ),
+            Section(
+                id="tradeoff",
+                heading=f"Accuracy and {self._objective.name}",
+                figure=self._tradeoff(trained) if trained else None,
+                picks=True,
+            ),
+            Section(
+                id="reward",
+                heading="Reward",
+                figure=drawing.rewards(trained) if trained else None,
+            ),
+            *self._policy(contents, policy),
+            self._best(best),
+            Section(
+                id="children",
+                heading="Children",
+                note="A click on a column sorts by it, one on a row shows the network.",
+                html='<div class="wide"></div>' if trained else "",
+            ),
+            _failures(contents.failed),
+            Section(
+                id="details", heading="The search", html=_details(contents, self._run)
+            ),
+        ]
+        return View(
+            title="Architecture search",
+            sections=sections,
+            networks=self._networks(contents, best),
+        )
+
+    def _summary(
+        self,
+        contents: journal.Contents,
+        best: journal.Trained | None,
+        *,
+        live: bool,
+    ) -> str:
+        done, asked = len(contents.children), contents.header.num_children
+        facts = [
+            (
+                "children",
+                f"{done} of {asked}" if done <= asked else str(done),
+                f"{len(contents.failed)} infeasible",
+            )
+        ]
+        if best is not None:
+            facts += [
+                ("best reward", f"{best.reward:.4f}", f"child {best.index}"),
+                ("its accuracy", f"{best.accuracy:.2%}", ""),
+            ]
+            if not self._objective.is_counted:
+                value = self._objective.shown(self._objective.of(best))
+                facts.append((f"its {self._objective.name}", value, ""))
+            facts.append(
+                (
+                    "its multiply-adds",
+                    format_flops(best.num_macs),
+                    f"{format_flops(best.num_params)} parameters",
+                )
+            )
+        if contents.children and live:
+            facts += _pace(contents)
+        return page.tiles(facts) + page.progress(min(done, asked), asked)
+
+    def _tradeoff(self, trained: Sequence[journal.Trained]) -> go.Figure:
+        return drawing.tradeoff(
+            trained,
+            self._objective,
+            target=definition.target(self._run),
+            accuracy=definition.accuracy_name(self._run),
+        )
+
+    def _policy(
+        self, contents: journal.Contents, log: policy_log.Contents
+    ) -> list[Section]:
+        policy = log.entries
+        if policy:
+            note = (
+                f"The policy after {policy[-1].children} children: how likely it is to "
+                "propose each choice. The darker, the likelier."
+            )
+            shares: Sequence[Sequence[float]] = policy[-1].probabilities
+        else:
+            late = contents.children[-_LATE:]
+            note = (
+                f"How often each choice was proposed among the last {_LATE} children."
+            )
+            shares = _shares([child.tokens for child in late], self._space.num_choices)
+        return [
+            Section(
+                id="entropy",
+                heading="Entropy of the policy",
+                figure=(
+                    drawing.entropy(policy, self._space.num_choices) if policy else None
+                ),
+            ),
+            Section(
+                id="choices",
+                heading="What the controller has settled on",
+                html=(
+                    (page.paragraph(note) if shares else "")
+                    + (page.paragraph(f"Left out: {log.damage}") if log.damage else "")
+                ),
+                figure=(
+                    drawing.choices(self._space.decisions, shares) if shares else None
+                ),
+            ),
+        ]
+
+    def _best(self, best: journal.Trained | None) -> Section:
+        figure, text = None, ""
+        if best is not None:
+            spec = self._space.decode(best.tokens)
+            figure = drawing.architecture(spec)
+            text = page.paragraph(f"Child {best.index}. {page.ARCHITECTURE_LEGEND}")
+            text += page.table(
+                ("stage", "layers"),
+                [
+                    (str(number), drawing.describe_stage(stage))
+                    for number, stage in enumerate(spec.stages)
+                ],
+            )
+        return Section(
+            id="best", heading="The best architecture", html=text, figure=figure
+        )
+
+    def _networks(
+        self, contents: journal.Contents, best: journal.Trained | None
+    ) -> dict[str, Any]:
+        base = codec.to_json(self._space.base)
+        return {
+            "best": None if best is None else best.index,
+            "base": {k: v for k, v in base.items() if k not in {"name", "stages"}},
+            "found": results.origin(contents.header),
+            "objective": self._objective.title,
+            "children": [self._child(child) for child in contents.trained],
+            "stages": self._stages,
+        }
+
+    def _child(self, child: journal.Trained) -> dict[str, Any]:
+        name, stages = self._decode(child.tokens)
+        seconds = child.seconds.compile + child.seconds.train + child.seconds.eval
+        return {
+            "index": child.index,
+            "name": name,
+            "tokens": child.tokens,
+            "stages": stages,
+            "reward": child.reward,
+            "accuracy": child.accuracy,
+            "num_macs": child.num_macs,
+            "num_params": child.num_params,
+            "objective": child.objective,
+            "loss": child.losses[-1] if child.losses else None,
+            "seconds": seconds or None,
+        }
+
+    def _decode(self, tokens: tuple[int, ...]) -> tuple[str, list[int]]:
+        """The network's name, and where each of its stages is among those known."""
+        if tokens not in self._decoded:
+            spec = self._space.decode(tokens)
+            for stage in spec.stages:
+                if stage not in self._texts:
+                    self._texts[stage] = len(self._stages)
+                    self._stages.append(
+                        {
+                            "text": drawing.describe_stage(stage),
+                            "spec": codec.to_json(stage),
+                        }
+                    )
+            self._decoded[tokens] = spec.name, [self._texts[s] for s in spec.stages]
+        return self._decoded[tokens]
+
+
+def write(
+    folder: RunFolder, contents: journal.Contents, run: Definition, space: SearchSpace
+) -> None:
+    """Writes report.html.
+
+    Raises:
+      ValueError: if a child is not of the space. One line.
+      OSError: if it cannot be written.
+    """
+    policy = policy_log.read(folder.policy, space.num_choices)
+    view = SearchPage(run, space).view(contents, policy)
+    files.write_whole(folder.report, page.interactive(view))
+
+
+def _shares(
+    sequences: Sequence[tuple[int, ...]], num_choices: tuple[int, ...]
+) -> list[list[float]]:
+    """How often each choice occurs among the sequences, decision by decision."""
+    if not sequences:
+        return []
+    columns = zip(*sequences, strict=True)
+    return [
+        [column.count(choice) / len(column) for choice in range(count)]
+        for column, count in zip(columns, num_choices, strict=True)
+    ]
+
+
+def _pace(contents: journal.Contents) -> list[tuple[str, str, str]]:
+    header, children = contents.header, contents.children
+    last = children[-1].finished
+    shown = [("last child", _clock(last), f"child {children[-1].index}")]
+    since = children[-_WINDOW - 1].finished if len(children) > _WINDOW else None
+    number = min(len(children), _WINDOW)
+    seconds = last - (header.created if since is None else since)
+    if seconds > 0:
+        left = max(0, header.num_children - len(children)) * seconds / number
+        shown.append(
+            (
+                "pace",
+                f"{3600 * number / seconds:,.0f} an hour",
+                f"about {format_seconds(left)} left" if left else "",
+            )
+        )
+    return shown
+
+
+def _failures(failed: Sequence[journal.Failed]) -> Section:
+    rows = [
+        (str(child.index), format_flops(child.num_macs), child.infeasible)
+        for child in failed[: -_MAX_FAILURES - 1 : -1]
+    ]
+    text = page.table(("child", "multiply-adds", "reason"), rows) if rows else ""
+    if len(failed) > len(rows):
+        text += page.paragraph(f"and {len(failed) - len(rows)} before these")
+    return Section(id="failures", heading="Infeasible children", html=text)
+
+
+def _details(contents: journal.Contents, run: Definition) -> str:
+    restrictions = "; ".join(run.search.restrict)
+    created = contents.header.created
+    rows = [
+        ("data set", contents.header.dataset),
+        ("space", run.search.space + (f" ({restrictions})" if restrictions else "")),
+        ("controller", f"{run.search.controller}, seed {run.search.seed}"),
+        ("reward", definition.describe_reward(run)),
+        ("started", f"{_moment(created):%Y-%m-%d} {_clock(created)}"),
+    ]
+    return page.table(("", ""), rows)
+
+
+def _moment(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds).astimezone()
+
+
+def _clock(seconds: float) -> str:
+    return f"{_moment(seconds):%H:%M %Z}"

@@ -1,0 +1,1 @@
+"""Families of networks, and the search for their scaling coefficients."""

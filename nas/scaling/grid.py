@@ -1,0 +1,88 @@
+"""The search for scaling coefficients: every point of a grid trained at phi = 1.
+
+As in EfficientNet (https://arxiv.org/abs/1905.11946, section 3.3), with one
+difference. Rounding gives the points different multiply-adds, so that the most
+accurate one may only be the largest. Points are therefore compared as a search
+compares its children: by accuracy * (FLOPS / T)^-0.07, T being twice the baseline's.
+"""
+
+import dataclasses
+import statistics
+from typing import Any
+
+from nas.options.scaling import FamilyDefinition
+from nas.runs import journal
+from nas.scaling import family
+from nas.scaling.family import Family
+from nas.scaling.lineup import Lineup, Result
+from nas.study import reward
+from nas.study.session import Reward
+from search_space import compound, cost
+from search_space.compound import Coefficients
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A grid whose every network exists. The first is the baseline, then the points."""
+
+    definition: FamilyDefinition
+    points: tuple[Coefficients, ...]
+    lineup: Lineup
+    target: int
+
+    @property
+    def reward(self) -> Reward:
+        """Soft, around twice the baseline's multiply-adds."""
+        return reward.soft(self.target)
+
+    def results(self, contents: journal.Contents) -> tuple[Result, ...]:
+        """Returns what became of each point."""
+        return self.lineup.results(contents)[1:]
+
+    def family(self, contents: journal.Contents) -> Family | None:
+        """Returns the family of the best point; None where none was measured."""
+        baseline, *results = self.lineup.results(contents)
+        found = [
+            (statistics.fmean(result.rewards), point, result)
+            for point, result in zip(self.points, results, strict=True)
+            if result.rewards
+        ]
+        if not found:
+            return None
+        _, best, result = max(found, key=lambda one: one[0])
+        repeats = self.definition.coefficients.repeats
+        return family.from_coefficients(
+            self.definition,
+            best,
+            found=(
+                f"the best mean reward of {len(found)} points of a grid at phi 1, each "
+                f"trained {repeats} time{'s' if repeats > 1 else ''} on "
+                f"{contents.header.dataset}"
+            ),
+            accuracies={0.0: baseline.accuracies, 1.0: result.accuracies},
+        )
+
+
+def is_grid(definition: dict[str, Any]) -> bool:
+    """Whether a journal's header is that of a grid, not of an architecture search."""
+    return "coefficients" in definition
+
+
+def plan(definition: FamilyDefinition) -> Grid:
+    """Returns the grid that the definition asks for.
+
+    Raises:
+      ValueError: if there is none, or a network cannot exist. One line.
+    """
+    base, options = definition.base, definition.coefficients
+    points = compound.grid(options.grid_step, options.tolerance)
+    for point in points:  # whichever wins, its family can be made
+        family.from_coefficients(definition, point, found="")
+    rounding = definition.family.rounding
+    networks = [compound.member(base, point, 1.0, rounding) for point in points]
+    return Grid(
+        definition=definition,
+        points=points,
+        lineup=Lineup(networks=(base, *networks), repeats=options.repeats),
+        target=round(compound.GROWTH * cost.num_macs(base)),
+    )

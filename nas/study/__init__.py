@@ -1,0 +1,1 @@
+"""A search as data and rules: what is proposed, measured and rewarded."""

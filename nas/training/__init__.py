@@ -1,0 +1,1 @@
+"""One long training run, and a trained model as a command's argument."""

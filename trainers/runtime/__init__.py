@@ -1,0 +1,1 @@
+"""Compilation and its caches, devices, memory."""

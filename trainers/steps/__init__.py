@@ -1,0 +1,1 @@
+"""Training steps: a network compiled whole, or unit by unit."""

@@ -1,0 +1,182 @@
+"""Training steps and evaluation of one network, a chain of compiled units."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from trainers.networks.units import Mode
+from trainers.runtime.devices import Devices
+from trainers.steps.executables import (
+    Executables,
+    Network,
+    Recipe,
+    StepInputs,
+    UnitState,
+    compiled,
+)
+
+_Arrays = TypeVar("_Arrays")
+
+
+class ChainedStep:
+    """Training steps and evaluation of one network, unit by unit."""
+
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        executables: Callable[..., Executables] = compiled,
+        devices: Devices | None = None,
+    ) -> None:
+        """Compiles nothing yet; a batch is split over `devices`, where given."""
+        self._devices = devices
+        self._network = network
+        self._run = [
+            executables(unit, recipe, is_first=i == 0)
+            for i, unit in enumerate(network.units)
+        ]
+        self._train = self._copied(jnp.asarray(True))  # noqa: FBT003
+        self._evaluate = self._copied(jnp.asarray(False))  # noqa: FBT003
+        self._one = self._copied(jnp.float32(1.0))
+
+    def place(self, states: Sequence[UnitState]) -> list[UnitState]:
+        """Returns initial states on the devices."""
+        return self._copied(list(states))
+
+    def __call__(
+        self,
+        states: Sequence[UnitState],
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+        inputs: StepInputs,
+    ) -> tuple[list[UnitState], Float[Array, ""]]:
+        """Returns the states after one step, and the loss before it.
+
+        The step overwrites the arrays of `states`, which are of no use afterwards.
+        """
+        if self._devices is not None:
+            images, labels = self._devices.split((images, labels))
+            inputs = self._devices.copy(inputs)
+        states = list(states)
+        modes = self._modes(inputs)
+        kept: dict[int, Any] = {}
+        last = len(states) - 1
+
+        def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
+            state = states[unit]
+            y, stats, residuals = self._run[unit].forward(
+                state.trained.params, state.stats, x, shortcut, mode
+            )
+            kept[unit] = (x, shortcut, mode), stats, residuals
+            return y
+
+        def backward(unit: int, grad: Array) -> tuple[Array, Array | None]:
+            given, stats, residuals = kept.pop(unit)
+            old = states[unit]
+            grad_x, grad_shortcut, trained = self._run[unit].backward(
+                residuals, given, grad, old.trained, old.stats, stats, inputs
+            )
+            states[unit] = UnitState(trained=trained, stats=stats)
+            return grad_x, grad_shortcut
+
+        x = self._forward(images, forward, modes)
+        old = states[last]
+        loss, grad, trained = self._run[last].classify(
+            old.trained, old.stats, x, labels, modes[-1], inputs
+        )
+        states[last] = UnitState(trained=trained, stats=old.stats)
+        self._backward(grad, backward)
+        return states, loss
+
+    def count_correct(
+        self,
+        states: Sequence[UnitState],
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+        mask: Float[Array, " batch"],
+    ) -> Float[Array, ""]:
+        """Returns how many images with a true mask are classified correctly.
+
+        NaN if a logit is not finite. Runs the training executables with the running
+        statistics, so that evaluation compiles nothing of its own.
+        """
+        if self._devices is not None:
+            images, labels, mask = self._devices.split((images, labels, mask))
+        mode = Mode(train=self._evaluate, momentum=self._one)
+
+        def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
+            state = states[unit]
+            run = self._run[unit].forward
+            return run(state.trained.params, state.stats, x, shortcut, mode)[0]
+
+        x = self._forward(images, forward, [mode] * len(self._network.blocks))
+        classifier = self._run[-1].forward
+        head = states[-1]
+        logits, *_ = classifier(head.trained.params, head.stats, x, None, mode)
+        return _count_correct(logits, labels, mask)
+
+    def _copied(self, arrays: _Arrays) -> _Arrays:
+        return arrays if self._devices is None else self._devices.copy(arrays)
+
+    def _modes(self, inputs: StepInputs) -> list[Mode]:
+        blocks = self._network.blocks
+        if inputs.key is None:
+            mode = Mode(train=self._train, momentum=inputs.norm_momentum)
+            return [mode] * len(blocks)
+        return [
+            Mode(train=self._train, momentum=inputs.norm_momentum, key=key)
+            for key in _block_keys(inputs.key, len(blocks))
+        ]
+
+    def _forward(
+        self, images: Array, run: Callable[..., Array], modes: Sequence[Mode]
+    ) -> Array:
+        """Runs every unit but the classifier."""
+        x = images.astype(self._network.dtype)
+        last = len(self._network.units) - 1
+        for block, mode in zip(self._network.blocks, modes, strict=True):
+            added = None
+            if block.skip:
+                added = x
+                if block.shortcut is not None:
+                    added = run(block.shortcut, x, None, mode)
+            for unit in block.units:
+                if unit == last:
+                    return x
+                x = run(unit, x, added if unit == block.units[-1] else None, mode)
+        raise AssertionError("a network ends in its classifier")
+
+    def _backward(
+        self, grad: Array, run: Callable[[int, Array], tuple[Array, Array | None]]
+    ) -> None:
+        last = len(self._network.units) - 1
+        for block in reversed(self._network.blocks):
+            grad_shortcut = None
+            for unit in reversed(block.units):
+                if unit == last:
+                    continue
+                grad, through = run(unit, grad)
+                grad_shortcut = grad_shortcut if through is None else through
+            if grad_shortcut is not None:
+                if block.shortcut is not None:
+                    grad_shortcut, _ = run(block.shortcut, grad_shortcut)
+                grad = grad + grad_shortcut
+
+
+@partial(jax.jit, static_argnums=1)
+def _block_keys(key: Array, num_blocks: int) -> list[Array]:
+    return [jax.random.fold_in(key, i) for i in range(num_blocks)]
+
+
+@jax.jit
+def _count_correct(
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    mask: Float[Array, " batch"],
+) -> Float[Array, ""]:
+    correct = jnp.sum((logits.argmax(-1) == labels) * mask)
+    return jnp.where(jnp.isfinite(logits).all(), correct, jnp.nan)

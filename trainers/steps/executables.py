@@ -1,0 +1,348 @@
+"""Compiled units that different networks share.
+
+Compiling a whole network costs 20 CPU-seconds, and a search asks for thousands of
+different ones. Here the compiled program is one unit: its forward pass, and its
+backward pass together with its optimizer's update. A step runs them in a chain from
+Python (`steps.chained`). A search space has a few hundred distinct units, so after
+some children everything is there: in this process, and through JAX's persistent cache
+in the others and in later runs.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from trainers import optim
+from trainers.networks.classifier import Classifier
+from trainers.networks.units import Mode
+from trainers.runtime.programs import Program
+
+_MAX_UNITS = 4096  # executables kept; the spaces here have a few hundred distinct units
+
+Leaves = tuple[Array, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is compiled into a step.
+
+    Attributes:
+      optimizer: the update rule.
+      label_smoothing: share of the target spread over all classes.
+      ema: keep an exponential moving average of weights and batch statistics.
+    """
+
+    optimizer: optim.Optimizer = dataclasses.field(default_factory=optim.Optimizer)
+    label_smoothing: float = 0.0
+    ema: bool = False
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepInputs:
+    """What differs between steps: scalars on the device, and the random key.
+
+    `key` None switches dropout and stochastic depth off.
+    """
+
+    learning_rate: Array
+    norm_momentum: Array
+    ema_decay: Array
+    key: Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One unit's weights, their optimizer state and averages."""
+
+    params: Leaves
+    optimizer: Any
+    ema: tuple[Leaves, Leaves] | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnitState:
+    """One unit's arrays: what the optimizer updates, and the batch statistics."""
+
+    trained: Trained
+    stats: Leaves
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How a module's arrays are handed to executables: its vectors joined into one.
+
+    Every array costs microseconds of dispatch in each call, and most of a network's
+    arrays are vectors of some hundred numbers.
+    """
+
+    tree: Any  # a PyTreeDef
+    shapes: tuple[tuple[int, ...], ...]
+
+    def join(self, module: Any) -> Leaves:
+        """Returns the leaves of `module`, the vectors among them as a last one.
+
+        New arrays, because training steps overwrite them in place.
+        """
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(module)]
+        vectors = [leaf for leaf in leaves if leaf.ndim == 1]
+        joined = (np.concatenate(vectors),) if vectors else ()
+        others = (leaf for leaf in leaves if leaf.ndim != 1)
+        return jax.device_put((*others, *joined), may_alias=False)
+
+    def split(self, arrays: Leaves) -> Any:
+        """Returns what `join` was given."""
+        sizes = [shape[0] for shape in self.shapes if len(shape) == 1]
+        pieces = jnp.split(arrays[-1], np.cumsum(sizes)[:-1]) if sizes else ()
+        vectors, others = iter(pieces), iter(arrays)
+        leaves = [
+            next(vectors) if len(shape) == 1 else next(others) for shape in self.shapes
+        ]
+        return jax.tree.unflatten(self.tree, leaves)
+
+
+def _layout(module: Any) -> _Layout:
+    leaves, tree = jax.tree.flatten(module)
+    return _Layout(tree, tuple(np.shape(leaf) for leaf in leaves))
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitDef:
+    """A unit without its arrays; equal for units of equal hyperparameters."""
+
+    graphdef: nnx.GraphDef
+    params: _Layout
+    stats: _Layout
+
+    def call(
+        self,
+        params: Leaves,
+        stats: Leaves,
+        x: Array,
+        shortcut: Array | None,
+        mode: Mode,
+    ) -> tuple[Array, Leaves]:
+        """Returns the unit's maps, and its batch statistics afterwards."""
+        unit = nnx.merge(
+            self.graphdef,
+            self.params.split(params),
+            self.stats.split(stats),
+            copy=True,  # batch statistics are updated inside a trace
+        )
+        y = unit(x, shortcut, mode)
+        new_stats = jax.tree.leaves(nnx.state(unit, nnx.BatchStat))
+        return y, (jnp.concatenate(new_stats),) if new_stats else ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Wiring:
+    """Where the values that a vjp closes over come from; None: from those kept."""
+
+    tree: Any  # a PyTreeDef
+    inputs: tuple[int | None, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Residuals:
+    """A vjp as an executable's output, without the inputs of that executable.
+
+    As outputs those would be copied: for a depthwise convolution more memory traffic
+    than its arithmetic causes.
+    """
+
+    kept: Leaves
+    wiring: _Wiring = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, vjp: Callable[..., Any], inputs: Any) -> "_Residuals":
+        position = {id(leaf): i for i, leaf in enumerate(jax.tree.leaves(inputs))}
+        leaves, tree = jax.tree.flatten(vjp)
+        sources = tuple(position.get(id(leaf)) for leaf in leaves)
+        kept = [
+            leaf for leaf, source in zip(leaves, sources, strict=True) if source is None
+        ]
+        return cls(tuple(kept), _Wiring(tree, sources))
+
+    def vjp(self, inputs: Any) -> Callable[..., Any]:
+        given, kept = jax.tree.leaves(inputs), iter(self.kept)
+        return jax.tree.unflatten(
+            self.wiring.tree,
+            [next(kept) if i is None else given[i] for i in self.wiring.inputs],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _BlockPlan:
+    """Which units a block runs: positions in the network's list."""
+
+    units: tuple[int, ...]
+    skip: bool
+    shortcut: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The static part of a network: units and wiring."""
+
+    units: tuple[UnitDef, ...]
+    blocks: tuple[_BlockPlan, ...]
+    dtype: str
+
+
+def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
+    """Returns the network's static part and its initial training state."""
+    defs: list[UnitDef] = []
+    states: list[UnitState] = []
+
+    def add(unit: nnx.Module) -> int:
+        graphdef, *modules = nnx.split(unit, nnx.Param, nnx.BatchStat)
+        layouts = [_layout(module) for module in modules]
+        defs.append(UnitDef(graphdef, *layouts))
+        params, stats = map(_Layout.join, layouts, modules)
+        trained = Trained(
+            params=params,
+            optimizer=jax.device_put(
+                _initial(recipe.optimizer, tuple(leaf.shape for leaf in params)),
+                may_alias=False,
+            ),
+            ema=(layouts[0].join(modules[0]), layouts[1].join(modules[1]))
+            if recipe.ema
+            else None,
+        )
+        states.append(UnitState(trained=trained, stats=stats))
+        return len(defs) - 1
+
+    blocks = tuple(
+        _BlockPlan(
+            units=tuple(add(unit) for unit in block.units),
+            skip=block.skip,
+            shortcut=None if block.shortcut is None else add(block.shortcut),
+        )
+        for block in model.blocks
+    )
+    return Network(tuple(defs), blocks, model.dtype), states
+
+
+@lru_cache(maxsize=_MAX_UNITS)
+def _initial(optimizer: optim.Optimizer, shapes: tuple[tuple[int, ...], ...]) -> Any:
+    """The optimizer's initial state for weights of these shapes, as NumPy arrays."""
+    rule = optim.chain(optimizer)
+    # Each array starts out constant: told from one number, this compiles nothing.
+    like = tuple(jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes)
+    values = rule.init(tuple(jnp.zeros((1,) * len(shape)) for shape in shapes))
+    return jax.tree.map(
+        lambda value, like: np.full(like.shape, np.ravel(value)[0], like.dtype),
+        values,
+        jax.eval_shape(rule.init, like),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Executables:
+    """The compiled functions of one unit."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    classify: Callable[..., Any]
+
+
+@lru_cache(maxsize=_MAX_UNITS)
+def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
+    """Returns the functions of a unit, which compile when they are first called."""
+    rule = optim.chain(recipe.optimizer)
+
+    def linearized(x, shortcut, params, stats, mode):
+        def call(params, x, shortcut):
+            return unit.call(params, stats, x, shortcut, mode)
+
+        if is_first:  # nobody needs the gradient of the images
+            y, vjp, new_stats = jax.vjp(
+                lambda params: call(params, x, shortcut), params, has_aux=True
+            )
+        else:
+            y, vjp, new_stats = jax.vjp(call, params, x, shortcut, has_aux=True)
+        return y, new_stats, _Residuals.of(vjp, (params, stats, x, shortcut, mode))
+
+    def transposed(grad, given, kept, trained, stats, new_stats, inputs):
+        x, shortcut, mode = given
+        wiring = jax.eval_shape(
+            lambda *args: linearized(*args)[2],
+            *(x, shortcut, trained.params, stats, mode),
+        ).wiring
+        vjp = _Residuals(kept, wiring).vjp((trained.params, stats, *given))
+        grads, *through = vjp(grad)
+        return through, _update(rule, grads, trained, new_stats, inputs)
+
+    def classified(x, labels, trained, stats, mode, inputs):
+        def loss_of(params, x):
+            logits, _ = unit.call(params, stats, x, None, mode)
+            return _loss(logits, labels, recipe.label_smoothing)
+
+        loss, (grads, grad_x) = jax.value_and_grad(loss_of, argnums=(0, 1))(
+            trained.params, x
+        )
+        return loss, grad_x, _update(rule, grads, trained, stats, inputs)
+
+    name = repr((unit, recipe, is_first))
+    run_forward = Program(linearized, f"forward {name}")
+    run_backward = Program(transposed, f"backward {name}", donated=[3])
+    run_classify = Program(classified, f"classify {name}", donated=[2])
+    num_stats = 1 if unit.stats.shapes else 0
+
+    def forward(params, stats, x, shortcut, mode):
+        y, *rest = run_forward(x, shortcut, params, stats, mode)
+        return y, tuple(rest[:num_stats]), tuple(rest[num_stats:])
+
+    def backward(kept, given, grad, trained, stats, new_stats, inputs):
+        outputs = run_backward(grad, given, kept, trained, stats, new_stats, inputs)
+        tree = jax.tree.structure(trained)
+        through = outputs[: len(outputs) - tree.num_leaves]
+        grad_x, grad_shortcut = (*through, None, None)[:2]
+        return grad_x, grad_shortcut, tree.unflatten(outputs[len(through) :])
+
+    def classify(trained, stats, x, labels, mode, inputs):
+        loss, grad_x, *rest = run_classify(x, labels, trained, stats, mode, inputs)
+        return loss, grad_x, jax.tree.structure(trained).unflatten(rest)
+
+    return Executables(forward, backward, classify)
+
+
+def _loss(
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    smoothing: float,
+) -> Float[Array, ""]:
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+def _update(
+    rule: optax.GradientTransformationExtraArgs,
+    grads: Leaves,
+    old: Trained,
+    stats: Leaves,
+    inputs: StepInputs,
+) -> Trained:
+    updates, optimizer = rule.update(
+        grads, old.optimizer, old.params, learning_rate=inputs.learning_rate
+    )
+    params = jax.tree.map(jnp.add, old.params, updates)
+    ema = None
+    if old.ema is not None:
+        ema = jax.tree.map(
+            lambda old, new: inputs.ema_decay * old + (1 - inputs.ema_decay) * new,
+            old.ema,
+            (params, stats),
+        )
+    return Trained(params=params, optimizer=optimizer, ema=ema)
