@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from controller.interface import (
     check_num,
     check_num_choices,
+    check_pending,
     check_range,
     check_seed,
     check_told,
@@ -61,10 +62,11 @@ class Evolution:
         )
 
     def ask(
-        self, state: EvolutionState, num: int
+        self, state: EvolutionState, num: int, pending: ArrayLike | None = None
     ) -> tuple[EvolutionState, NDArray[np.int32]]:
-        """See `Controller.ask`."""
+        """See `Controller.ask`; what is pending changes nothing."""
         check_num(num)
+        check_pending(pending, self.num_choices)
         rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
         if int(state.size) < self.population:
             tokens = rng.integers(self.num_choices, size=(num, len(self.num_choices)))

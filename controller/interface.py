@@ -36,12 +36,20 @@ class Controller(Protocol[State]):
         """Returns the state of a controller that has seen nothing."""
         ...
 
-    def ask(self, state: State, num: int) -> tuple[State, NDArray[np.int32]]:
+    def ask(
+        self, state: State, num: int, pending: ArrayLike | None = None
+    ) -> tuple[State, NDArray[np.int32]]:
         """Returns `num` proposals.
 
         The same proposal may come more than once, also over several calls. The state
         returned has learned nothing: it differs in its random key and in the memory
         of what was proposed.
+
+        Args:
+          state: what the controller knows.
+          num: how many.
+          pending: tokens int32 [n, num_decisions] that are being evaluated and have
+            no reward yet, whoever proposed them.
         """
         ...
 
@@ -54,7 +62,7 @@ class Controller(Protocol[State]):
         ...
 
 
-class Beliefs(NamedTuple):
+class PolicySummary(NamedTuple):
     """What a policy has settled on.
 
     `probabilities` float32 [num_decisions, most_choices]: how likely each choice is
@@ -70,10 +78,10 @@ class Beliefs(NamedTuple):
 class HasPolicy(Protocol[_State]):
     """A controller that draws its proposals from a distribution that it learns."""
 
-    def beliefs(self, state: _State) -> Beliefs:
+    def policy_summary(self, state: _State) -> PolicySummary:
         """Returns what the policy would propose, estimated from its own samples.
 
-        The same state gives the same beliefs.
+        The same state gives the same policy_summary.
         """
         ...
 
@@ -103,6 +111,20 @@ def check_num(num: int) -> None:
     """Raises ValueError unless `num` is a number of proposals."""
     if num < 0:
         raise ValueError(f"cannot propose {num} sequences; num must be 0 or more")
+
+
+def check_pending(
+    pending: ArrayLike | None, num_choices: Sequence[int]
+) -> NDArray[np.int32]:
+    """Returns pending tokens int32 [n, num_decisions]; none of them where not given.
+
+    Raises:
+      ValueError: if the shape is another, or a token is out of range.
+    """
+    if pending is None:
+        return np.zeros((0, len(num_choices)), np.int32)
+    given: NDArray[Any] = np.asarray(pending)
+    return check_told(given, np.zeros(len(given)), num_choices)[0]
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:

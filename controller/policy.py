@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.interface import Beliefs
+from controller.interface import PolicySummary
 
 HIDDEN_SIZE = 100
 _INIT_RANGE = 0.1
-# Samples that beliefs are averaged over. Each contributes its distributions, not its
+# Samples that summaries are averaged over. Each contributes its distributions, not its
 # draws, so that few do.
 _NUM_BELIEF_SAMPLES = 32
 
@@ -83,7 +83,7 @@ def sample(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _largest(
-    num_choices: tuple[int, ...], params: Params, noise: NDArray[np.float32]
+    num_choices: tuple[int, ...], params: Params, noise: jax.Array
 ) -> jax.Array:
     """Returns tokens [num, D], each of the largest logit plus noise [D, num, C]."""
 
@@ -175,7 +175,7 @@ def evaluate(
     return jnp.sum(chosen, axis=-1), _entropies(log_probs, num_choices)
 
 
-def beliefs(params: Params, num_choices: tuple[int, ...]) -> Beliefs:
+def policy_summary(params: Params, num_choices: tuple[int, ...]) -> PolicySummary:
     """Returns the policy's marginal probabilities and its entropy.
 
     Always from the same noise, so that two policies differ by what they learned.
@@ -183,7 +183,9 @@ def beliefs(params: Params, num_choices: tuple[int, ...]) -> Beliefs:
     rng = np.random.default_rng(0)
     tokens = sample(params, num_choices, rng, _NUM_BELIEF_SAMPLES)
     probabilities, entropy = _beliefs(num_choices, params, tokens)
-    return Beliefs(probabilities=np.asarray(probabilities), entropy=float(entropy))
+    return PolicySummary(
+        probabilities=np.asarray(probabilities), entropy=float(entropy)
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -17,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from controller import neighbours, policy, policy_gradient, predictor, ring
 from controller.interface import (
-    Beliefs,
+    PolicySummary,
     check_num,
     check_num_choices,
+    check_pending,
     check_range,
     check_seed,
     check_told,
@@ -132,13 +133,16 @@ class PPO:
             setting=np.array(predictor.START),
         )
 
-    def ask(self, state: PPOState, num: int) -> tuple[PPOState, _Tokens]:
-        """See `Controller.ask`."""
+    def ask(
+        self, state: PPOState, num: int, pending: ArrayLike | None = None
+    ) -> tuple[PPOState, _Tokens]:
+        """See `Controller.ask`; the predictor chooses nothing that is pending."""
         check_num(num)
+        out = check_pending(pending, self.num_choices)
         parts = [np.zeros((0, len(self.num_choices)), np.int32)]
         for start in range(0, num, _CHUNK):
             rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
-            tokens = self._propose(state, rng, min(_CHUNK, num - start))
+            tokens = self._propose(state, rng, min(_CHUNK, num - start), out)
             chosen = np.take_along_axis(
                 self._conditionals(state, tokens), tokens[..., None], axis=-1
             )
@@ -161,9 +165,9 @@ class PPO:
             state = state._replace(setting=np.array(self._climbed(state)))
         return state
 
-    def beliefs(self, state: PPOState) -> Beliefs:
-        """See `HasPolicy.beliefs`; of the policy alone, before candidates compete."""
-        return policy.beliefs(state.params, self.num_choices)
+    def policy_summary(self, state: PPOState) -> PolicySummary:
+        """See `HasPolicy`; of the policy alone, before candidates compete."""
+        return policy.policy_summary(state.params, self.num_choices)
 
     def _climbed(self, state: PPOState) -> predictor.Setting:
         """Returns the predictor's setting, a few steps likelier than it was."""
@@ -210,7 +214,9 @@ class PPO:
             baseline=baseline,
         )
 
-    def _propose(self, state: PPOState, rng: np.random.Generator, num: int) -> _Tokens:
+    def _propose(
+        self, state: PPOState, rng: np.random.Generator, num: int, pending: _Tokens
+    ) -> _Tokens:
         """Returns `num` <= `_CHUNK` proposals."""
         samples = policy.sample(state.params, self.num_choices, rng, _NUM_SAMPLES)
         if state.results.size < _MIN_FITTED:
@@ -223,18 +229,19 @@ class PPO:
             half = len(near[: num // 2])
             return np.concatenate([near[:half], samples[: num - half]])
         candidates = _distinct(np.concatenate([samples, near]))
-        return self._screened(state, rng, fitted, candidates, num)
+        return self._screened(state, rng, fitted, candidates, num, pending)
 
     def _screened(
         self,
         state: PPOState,
         rng: np.random.Generator,
-        fitted: predictor.Predictor,
+        fitted: predictor.GaussianProcess,
         candidates: _Tokens,
         num: int,
+        pending: _Tokens,
     ) -> _Tokens:
-        """Returns the most promising `num` of the candidates not told of before."""
-        known = set(ring.keys(ring.entries(state.results)[0]))
+        """Returns the most promising `num` of the candidates that are new."""
+        known = {*ring.keys(ring.entries(state.results)[0]), *ring.keys(pending)}
         new = np.array([key not in known for key in ring.keys(candidates)])
         if new.sum() < num:  # so few are left that the order does not matter
             order = np.argsort(~new, kind="stable")
@@ -248,7 +255,7 @@ class PPO:
         self,
         state: PPOState,
         rng: np.random.Generator,
-        fitted: predictor.Predictor | None,
+        fitted: predictor.GaussianProcess | None,
     ) -> _Tokens:
         """Returns neighbours of the best results; noise is smoothed away if it can."""
         if fitted is None:
@@ -260,8 +267,8 @@ class PPO:
         log_probs = self._conditionals(state, parents)
         return neighbours.draw(rng, parents, log_probs, _NUM_NEIGHBOURS)
 
-    def _fit(self, state: PPOState) -> predictor.Predictor:
-        return predictor.Predictor.fit(
+    def _fit(self, state: PPOState) -> predictor.GaussianProcess:
+        return predictor.GaussianProcess.fit(
             *self._fitted(state), self.num_choices, _setting(state)
         )
 

@@ -50,7 +50,7 @@ _one_thread = threadpoolctl.ThreadpoolController().wrap(limits=1, user_api="blas
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Predictor:
+class GaussianProcess:
     """What n results say about other sequences; made by `fit`.
 
     `features` [n, C] marks each token of each sequence; `factor` [n, n] is the lower
@@ -167,7 +167,9 @@ def climb(
     # The first of equals: stay where nothing is gained.
     return max(
         tried,
-        key=lambda s: Predictor.fit(tokens, rewards, num_choices, s).log_likelihood,
+        key=lambda s: (
+            GaussianProcess.fit(tokens, rewards, num_choices, s).log_likelihood
+        ),
     )
 
 

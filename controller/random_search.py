@@ -6,7 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from controller.interface import check_num, check_num_choices, check_seed, check_told
+from controller.interface import (
+    check_num,
+    check_num_choices,
+    check_pending,
+    check_seed,
+    check_told,
+)
 
 
 class RandomState(NamedTuple):
@@ -39,10 +45,11 @@ class RandomSearch:
         return RandomState(seed=np.asarray(seed), num_asks=np.asarray(0))
 
     def ask(
-        self, state: RandomState, num: int
+        self, state: RandomState, num: int, pending: ArrayLike | None = None
     ) -> tuple[RandomState, NDArray[np.int32]]:
-        """See `Controller.ask`."""
+        """See `Controller.ask`; what is pending changes nothing."""
         check_num(num)
+        check_pending(pending, self.num_choices)
         rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
         tokens = rng.integers(self.num_choices, size=(num, len(self.num_choices)))
         return state._replace(num_asks=state.num_asks + 1), tokens.astype(np.int32)

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from controller import policy, policy_gradient
 from controller.interface import (
-    Beliefs,
+    PolicySummary,
     check_num,
     check_num_choices,
+    check_pending,
     check_range,
     check_seed,
     check_told,
@@ -77,10 +78,11 @@ class Reinforce:
         )
 
     def ask(
-        self, state: ReinforceState, num: int
+        self, state: ReinforceState, num: int, pending: ArrayLike | None = None
     ) -> tuple[ReinforceState, NDArray[np.int32]]:
-        """See `Controller.ask`."""
+        """See `Controller.ask`; what is pending changes nothing."""
         check_num(num)
+        check_pending(pending, self.num_choices)
         parts = [np.zeros((0, len(self.num_choices)), np.int32)]
         for start in range(0, num, _CHUNK):
             rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
@@ -99,9 +101,9 @@ class Reinforce:
             state = self._learn(state, known[chunk], values[chunk])
         return state
 
-    def beliefs(self, state: ReinforceState) -> Beliefs:
-        """See `HasPolicy.beliefs`."""
-        return policy.beliefs(state.params, self.num_choices)
+    def policy_summary(self, state: ReinforceState) -> PolicySummary:
+        """See `HasPolicy.policy_summary`."""
+        return policy.policy_summary(state.params, self.num_choices)
 
     def _learn(
         self,

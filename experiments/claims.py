@@ -91,14 +91,16 @@ class Watched:
         """See `Controller.init`."""
         return self.inner.init(seed)
 
-    def ask(self, state: PPOState, num: int) -> tuple[PPOState, NDArray[np.int32]]:
+    def ask(
+        self, state: PPOState, num: int, pending: ArrayLike | None = None
+    ) -> tuple[PPOState, NDArray[np.int32]]:
         """See `Controller.ask`."""
-        return self.inner.ask(state, num)
+        return self.inner.ask(state, num, pending)
 
     def tell(self, state: PPOState, tokens: ArrayLike, rewards: ArrayLike) -> PPOState:
         """See `Controller.tell`."""
         state = self.inner.tell(state, tokens, rewards)
-        found = self.inner.beliefs(state).probabilities
+        found = self.inner.policy_summary(state).probabilities
         self.entropies.append(entropy_shares(found, self.num_choices))
         return state
 
@@ -106,7 +108,7 @@ class Watched:
 def entropy_shares(
     probabilities: NDArray[np.float32], num_choices: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """Returns the entropy [D] of `Beliefs.probabilities` over that of a uniform choice.
+    """Returns the entropy [D] of `PolicySummary.probabilities` over the uniform one.
 
     A decision with one choice was sure all along: 0.
     """
@@ -210,12 +212,19 @@ def write(output: Path, num_children: int) -> None:
     watched = Watched(PPO(num_choices=task.space.num_choices), [])
     found = search(task, watched, num_children)
     by_target = [
-        [format_flops(target), name, *_cells(_best(weigh(target), num_children))]
+        [
+            format_flops(target),
+            name,
+            *_cells(_best(weigh("num_macs", target), num_children)),
+        ]
         for name, weigh in (("soft", reward.soft), ("hard", reward.hard))
         for target in _TARGETS
     ]
     by_exponent = [
-        [f"{exponent:g}", *_cells(_best(reward.soft(400e6, exponent), num_children))]
+        [
+            f"{exponent:g}",
+            *_cells(_best(reward.soft("num_macs", 400e6, exponent), num_children)),
+        ]
         for exponent in _EXPONENTS
     ]
     names = [decision.name for decision in task.space.decisions]

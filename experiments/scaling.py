@@ -32,8 +32,8 @@ steps are a third of an epoch, in which deep networks do not get far; 8 channels
 few, so width is what the baseline lacks; and beyond 28 pixels there is no detail.
 """
 
-import contextlib
 import dataclasses
+import functools
 import html
 import json
 import statistics
@@ -42,15 +42,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import plotly.graph_objects as go
 import tyro
 from rich.console import Console
 
 from nas.evaluation import evaluators, run_data
-from nas.execution import driver, run_start
-from nas.execution.driver import Undertaking, line
-from nas.execution.interrupts import Interrupted, Interrupts
+from nas.execution import driver
+from nas.execution.driver import Reporting, Setup, Started, line
 from nas.execution.resources import WorkerOptions
 from nas.options import command_line, definition
 from nas.options.command_line import UsageError
@@ -58,12 +56,11 @@ from nas.options.definition import EvaluationOptions
 from nas.options.quantity import format_flops
 from nas.pages import page
 from nas.runs import journal, run_folder
-from nas.runs.run_folder import RunFolder
-from nas.scaling.lineup import Lineup, Result, spread
+from nas.scaling.network_list import NetworkList, Result, spread
 from nas.study import reward
 from search_space import compound, cost, files
 from search_space.scaling import Rounding, round_resolution, scale
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 from trainers.child import ChildConfig
 from trainers.data import idx
 
@@ -92,7 +89,7 @@ BASELINE = ArchSpec(
         )
         for channels, stride, repeats in ((8, 1, 1), (12, 2, 3), (20, 2, 4))
     ),
-    head=Head(channels=64),
+    head=ClassifierHead(channels=64),
 )
 
 
@@ -219,76 +216,51 @@ def _parse(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status, as `nas.search.main` does."""
-    console = Console(soft_wrap=True)
-    interrupts = Interrupts()
-    interrupts.install()
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                parsed = parse(arguments)
-                lineup = Lineup(
-                    networks=networks(), repeats=parsed.options.comparison.repeats
-                )
-                undertaking = _undertake(parsed, lineup, stack, console)
-            except (UsageError, ValueError, OSError) as error:
-                return command_line.complain(_PROGRAM, error, 2)
-            _announce(lineup, undertaking, console)
-            return driver.carry_out(
-                undertaking,
-                console,
-                interrupts,
-                conclude=lambda: _conclude(
-                    undertaking.folder, lineup, parsed.run.result, console
-                ),
-                resume=_PROGRAM,
-            )
-    except Interrupted as interrupt:
-        return interrupt.exit_status
+    return driver.main(_PROGRAM, lambda: _prepare(arguments))
 
 
-def _undertake(
-    parsed: Arguments,
-    lineup: Lineup,
-    stack: contextlib.ExitStack,
-    console: Console,
-) -> Undertaking:
-    jax.config.update("jax_platforms", "cpu")  # accelerators are for the workers
-    driver.check_workers(parsed.workers)
+def _prepare(arguments: Sequence[str] | None) -> tuple[Setup, Reporting]:
+    parsed = parse(arguments)
+    compared = NetworkList(
+        networks=networks(), repeats=parsed.options.comparison.repeats
+    )
+    reporting = Reporting(
+        announce=functools.partial(_announce, compared),
+        finish=functools.partial(_finish, compared, parsed.run.result),
+    )
+    return _setup(parsed, compared), reporting
+
+
+def _setup(parsed: Arguments, compared: NetworkList) -> Setup:
     options, seed = parsed.options, parsed.options.comparison.seed
     evaluator, data = evaluators.train_in_proportion(
         BASELINE, options.evaluation, options.child, seed
     )
-    folder, note = run_start.take(
-        stack,
-        output=parsed.run.output,
-        resume=parsed.run.resume,
-        defined=dataclasses.replace(
+    return Setup(
+        kind="comparison",
+        definition=dataclasses.replace(
             options, evaluation=run_data.located(options.evaluation, data)
         ),
-        num_children=lineup.size,
-        seed=seed,
-        data=data,
-    )
-    if note:
-        line(console, "Unchecked", note)
-    return Undertaking(
-        space=lineup,
-        controller=lineup.walk(),
-        reward=reward.soft(cost.num_macs(BASELINE)),  # for the screen's ranking alone
+        space=compared,
+        controller=compared.controller(),
+        # For the screen's ranking alone.
+        reward=reward.soft("num_macs", cost.num_macs(BASELINE)),
         evaluator=evaluator,
+        objectives=("accuracy", "num_macs"),
+        data=data,
         rewards_per_update=1,
         seed=seed,
-        batch_size=options.child.batch_size,
-        num_children=lineup.size,
+        num_trials=compared.size,
         workers=parsed.workers,
-        folder=folder,
-        contents=journal.read(folder.journal),
+        batch_size=options.child.batch_size,
+        output=parsed.run.output,
+        resume=parsed.run.resume,
     )
 
 
-def _announce(lineup: Lineup, undertaking: Undertaking, console: Console) -> None:
-    line(console, "Data set", undertaking.contents.header.dataset)
-    for spec in lineup.networks:
+def _announce(compared: NetworkList, started: Started, console: Console) -> None:
+    line(console, "Data set", started.contents.header.dataset)
+    for spec in compared.networks:
         layers = "-".join(str(stage.repeats) for stage in spec.stages)
         channels = "-".join(str(stage.channels) for stage in spec.stages)
         times = cost.num_macs(spec) / cost.num_macs(BASELINE)
@@ -298,28 +270,29 @@ def _announce(lineup: Lineup, undertaking: Undertaking, console: Console) -> Non
             f"{format_flops(cost.num_macs(spec))} multiply-adds ({times:.2f} times), "
             f"layers {layers}, channels {channels}, {spec.resolution} pixels",
         )
-    line(console, "Run folder", str(undertaking.folder.path))
 
 
-def _conclude(
-    folder: RunFolder, lineup: Lineup, result: Path | None, console: Console
+def _finish(
+    compared: NetworkList, result: Path | None, started: Started, console: Console
 ) -> None:
     """Writes scaling.json and scaling.html, from the journal on the disk.
 
     Raises:
       OSError: if a file cannot be written.
     """
+    folder = started.folder
     contents = journal.read(folder.journal)
-    results = lineup.results(contents)
+    results = compared.results(contents)
     rows = [
-        _row(spec, found) for spec, found in zip(lineup.networks, results, strict=True)
+        _row(spec, found)
+        for spec, found in zip(compared.networks, results, strict=True)
     ]
     config = json.loads(folder.config.read_text(encoding="utf-8"))
     document = {
         "version": 1,
         "dataset": contents.header.dataset,
         "options": contents.header.definition,
-        "complete": len(contents.children) == lineup.size,
+        "complete": len(contents.trials) == compared.size,
         "networks": rows,
         "starts": config["starts"],  # commands, commits, versions, hardware
     }
@@ -359,10 +332,7 @@ def _row(spec: ArchSpec, found: Result) -> dict[str, Any]:
         "accuracies": list(found.accuracies),
         "mean": statistics.fmean(found.accuracies) if found.accuracies else None,
         "standard_deviation": spread(found.accuracies),
-        "seconds": [
-            child.seconds.compile + child.seconds.train + child.seconds.eval
-            for child in found.children
-        ],
+        "seconds": [child.seconds.total for child in found.children],
         "failures": list(found.failures),
     }
 

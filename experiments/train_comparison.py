@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in names
         }
     except (ValueError, OSError, RunFailedError) as error:
-        return models.complain("train_comparison", error)
+        return models.print_error("train_comparison", error)
     rows = [_row(parsed, name, results) for name, results in runs.items()]
     print("network                     multiply-adds  parameters  test accuracy")
     for row in rows:

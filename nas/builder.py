@@ -1,9 +1,10 @@
 """From options to everything a search needs, with every check before work starts."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import controller
 from controller.interface import Controller
@@ -14,8 +15,10 @@ from nas.evaluation.run_data import RunData
 from nas.options import definition
 from nas.options.definition import Definition
 from nas.options.quantity import format_flops
-from nas.study.session import Reward
-from search_space import cost
+from nas.study.metrics import COUNTED, NUM_MACS
+from nas.study.reward import Reward
+from nas.study.study import Listener
+from search_space import cost, references
 from search_space.space import SearchSpace
 from search_space.spec import ArchSpec
 
@@ -52,15 +55,16 @@ def make(run: Definition) -> Plan:
         )
     if not 0 <= options.seed < _MAX_SEED:
         raise ValueError(f"--seed must be in [0, 2^32), got {options.seed}")
+    definition.checked_target(run)  # before the evaluator or a table relies on it
     space = definition.build_space(run)
-    reward = definition.build_reward(run)
-    if definition.objective(run).is_counted:
+    if definition.objective(run) == NUM_MACS:
         _check_target(options.target_flops, space, options.space)
-    proposer = controller.build(options.controller, num_choices=space.num_choices)
+    proposer = _controller(options.controller, space.num_choices)
     evaluator, data = evaluators.build(run, space)
     if run.reward.latency_table is not None:
         table = _table(run, space)
         evaluator = evaluators.WithLatency(evaluator=evaluator, table=table)
+    reward = definition.build_reward(run, (*evaluator.metrics, *COUNTED))
     return Plan(
         definition=run,
         space=space,
@@ -69,6 +73,53 @@ def make(run: Definition) -> Plan:
         evaluator=evaluator,
         data=data,
     )
+
+
+def callback(name: str) -> Listener:
+    """Returns a user's callback: the object named, or what its class makes.
+
+    Raises:
+      ValueError: if there is none, or it lacks what a study calls.
+    """
+    if not references.is_reference(name):
+        raise ValueError(f"--callback must be module:object, got {name[:80]!r}")
+    found: Any = references.load(name, "callback")
+    if isinstance(found, type):
+        found = found()
+    lacking = [part for part in ("started", "finished") if not hasattr(found, part)]
+    if lacking:
+        raise ValueError(
+            f"--callback {name} must have started(trial) and finished(trial), and lacks"
+            f" {' and '.join(lacking)}"
+        )
+    return found
+
+
+def _controller(name: str, num_choices: tuple[int, ...]) -> Controller[Any]:
+    """Returns a controller of ours by name, or of the user's by reference.
+
+    Raises:
+      ValueError: if there is none, or it is no controller.
+    """
+    if not references.is_reference(name):
+        return controller.build(name, num_choices=num_choices)
+    make = references.load(name, "controller")
+    try:
+        inspect.signature(make).bind(num_choices=num_choices)
+    except TypeError:
+        raise ValueError(
+            f"--controller {name} must be called with num_choices= and return a"
+            " controller; controller.testing has the tests that one passes"
+        ) from None
+    made = make(num_choices=num_choices)
+    lacking = [part for part in ("init", "ask", "tell") if not hasattr(made, part)]
+    if lacking or tuple(getattr(made, "num_choices", ())) != num_choices:
+        raise ValueError(
+            f"--controller {name} must return a controller with init, ask, tell and "
+            f"the num_choices that it is called with, and lacks "
+            f"{', '.join(lacking) or 'these num_choices'}"
+        )
+    return made
 
 
 def cost_range(space: SearchSpace) -> tuple[int, int]:

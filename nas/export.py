@@ -91,8 +91,8 @@ def write(folder: Path, model: saved.Model, file_format: str) -> None:
         call=chosen.call,
         side=spec.resolution,
         channels=spec.in_channels,
-        crop=model.card.crop,
-        interpolation=model.card.interpolation,
+        crop=model.metadata.crop,
+        interpolation=model.metadata.interpolation,
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def _write_stablehlo(folder: Path, model: saved.Model) -> None:
     def logits(
         pixels: Float[Array, "batch height width channels"],
     ) -> Float[Array, "batch classes"]:
-        return forward(arrays, model.card.standardise(pixels))
+        return forward(arrays, model.metadata.standardise(pixels))
 
     exported = jax.export.export(jax.jit(logits), platforms=PLATFORMS)
     blob = exported(_pixels(model)).serialize()
@@ -169,7 +169,7 @@ def _write_safetensors(folder: Path, model: saved.Model) -> None:
         network = nnx.merge(graphdef, state, copy=True)
         for name, variable in saved.variables(network).items():
             variable.set_value(weights[name])
-        return network(model.card.standardise(pixels))
+        return network(model.metadata.standardise(pixels))
 
     shapes = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), saved.arrays(model.network)
@@ -258,8 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = parsed.output or Path(default_output(model.spec.name, parsed.format))
         write(folder, model, parsed.format)
     except (command_line.UsageError, ValueError, OSError) as error:
-        return models.complain("nas.export", error)
-    terminal.say(f"Weights  {model.card.weights}")
+        return models.print_error("nas.export", error)
+    terminal.say(f"Weights  {model.metadata.weights}")
     terminal.say(f"Written  {folder}; python {folder / 'run.py'} picture.jpg")
     return 0
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from controller.interface import Controller
-from nas.study.proposals import Proposal, Proposals
+from nas.study.proposals import Proposals, Tokens
 
 Evaluate = Callable[[NDArray[np.int32]], ArrayLike]
 """Tokens int32 [n, num_decisions] -> rewards, float [n], higher is better."""
@@ -41,24 +41,24 @@ def optimize(
     """
     if num_trials < 0:
         raise ValueError(f"num_trials must be 0 or more, got {num_trials}")
-    proposals = Proposals(controller, seed=seed, batch_size=batch_size)
+    proposals = Proposals(controller, seed=seed, rewards_per_update=batch_size)
     trials: list[Trial] = []
     while batch := _suggest(proposals, min(batch_size, num_trials - len(trials))):
-        rewards = np.asarray(evaluate(np.stack([p.tokens for p in batch])))
+        rewards = np.asarray(evaluate(np.array(batch, np.int32)))
         if rewards.shape != (len(batch),):
             raise ValueError(
                 f"evaluate must return one reward for each of {len(batch)} "
                 f"sequences, got shape {rewards.shape}"
             )
-        for proposal, reward in zip(batch, rewards.tolist(), strict=True):
-            proposals.record(proposal.index, reward)
-            trials.append(Trial(tokens=proposal.tokens, reward=reward))
+        for tokens, reward in zip(batch, rewards.tolist(), strict=True):
+            proposals.record(tokens, reward)
+            trials.append(Trial(tokens=np.array(tokens, np.int32), reward=reward))
     return trials
 
 
-def _suggest(proposals: Proposals, num: int) -> list[Proposal]:
+def _suggest(proposals: Proposals, num: int) -> list[Tokens]:
     """Returns `num` suggestions, or as many as there are left."""
-    batch: list[Proposal] = []
-    while len(batch) < num and (proposal := proposals.suggest()) is not None:
-        batch.append(proposal)
+    batch: list[Tokens] = []
+    while len(batch) < num and (tokens := proposals.suggest()) is not None:
+        batch.append(tokens)
     return batch

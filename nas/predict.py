@@ -32,6 +32,7 @@ from nas.pages import panels
 from nas.training import models
 from trainers.data import listing, pixels
 from trainers.deploy import folding, saved
+from trainers.networks import classifier
 
 DRAWN = Path("activation.png")
 _TOP = 5
@@ -70,7 +71,7 @@ def resized(
             f"pictures have 1 or 3 channels, and {model.spec.name} reads {channels}"
         )
     picture = pixels.to_channels(picture, channels)
-    return model.card.framing.central(picture, model.spec.resolution)
+    return model.metadata.framing.central(picture, model.spec.resolution)
 
 
 def predict(model: saved.Model, picture: Picture) -> Prediction:
@@ -82,7 +83,7 @@ def predictor(model: saved.Model) -> Predictor:
     """Returns `predict` of `model`, which compiles once for all pictures."""
     network = folding.fold(model.network)
     graphdef, arrays = nnx.split(network)
-    bias = folding.classifier_of(network).bias[...]
+    bias = classifier.classifier_of(network).bias[...]
     forward = jax.jit(
         lambda arrays, images: folding.activation_maps(
             nnx.merge(graphdef, arrays), images
@@ -91,12 +92,12 @@ def predictor(model: saved.Model) -> Predictor:
 
     def predict(picture: Picture) -> Prediction:
         image = resized(model, picture).astype(np.float32)[np.newaxis]
-        maps = forward(arrays, model.card.standardise(jnp.asarray(image)))[0]
+        maps = forward(arrays, model.metadata.standardise(jnp.asarray(image)))[0]
         probabilities = np.asarray(jax.nn.softmax(maps.mean((0, 1)) + bias))
         order = np.argsort(-probabilities)[:_TOP]
         heat = np.asarray(maps[..., order[0]])
         span = np.ptp(heat)
-        names = model.card.class_names
+        names = model.metadata.class_names
         return Prediction(
             top=tuple((names[i], float(probabilities[i])) for i in order),
             heat=(heat - heat.min()) / span if span > 0 else np.zeros_like(heat),
@@ -142,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if output is not None and session.rows:
             panels.save(panels.page(session.rows), output)
     except (ValueError, OSError) as error:
-        return models.complain("nas.predict", error)
+        return models.print_error("nas.predict", error)
     drawn = output if session.rows else None
     if parsed.json:
         sys.stdout.write(json.dumps(session.document(drawn), indent=2) + "\n")
@@ -170,7 +171,7 @@ class _Session:
             picture = pixels.decode(path)
         except ValueError as error:
             self.refused.append({"picture": str(path), "reason": str(error)})
-            models.complain("nas.predict", error)
+            models.print_error("nas.predict", error)
             return
         if is_one_of_several:
             self._say(str(path))
@@ -189,7 +190,7 @@ class _Session:
                         prediction.heat,
                         title,
                         prediction.top,
-                        model.card.framing,
+                        model.metadata.framing,
                     )
                 )
         if row:
@@ -211,7 +212,7 @@ class _Session:
         return len(self._classified)
 
     def _describe(self, model: saved.Model, prediction: Prediction) -> None:
-        self._say(f"{model.spec.name} ({model.card.weights})")
+        self._say(f"{model.spec.name} ({model.metadata.weights})")
         for name, share in prediction.top:
             self._say(f"  {share:6.1%}  {name}")
         if prediction.heat.size == 1:
@@ -232,7 +233,7 @@ def _rows_in_words(session: _Session) -> str:
 def _entry(model: saved.Model, prediction: Prediction) -> dict[str, Any]:
     return {
         "model": model.spec.name,
-        "weights": model.card.weights,
+        "weights": model.metadata.weights,
         "classes": [{"name": n, "probability": p} for n, p in prediction.top],
     }
 

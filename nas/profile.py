@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             _show(parsed, console)
     except (command_line.UsageError, ValueError, OSError) as error:
-        return models.complain("nas.profile", error)
+        return models.print_error("nas.profile", error)
     return 0
 
 

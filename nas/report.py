@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (folder,) = folders.values()
         return _show(parsed, folder, journals)
     except (command_line.UsageError, ValueError, OSError) as error:
-        return command_line.complain(_PROGRAM, error, 2)
+        return command_line.print_error(_PROGRAM, error, 2)
 
 
 def _named(paths: Sequence[Path]) -> dict[str, RunFolder]:
@@ -181,7 +181,7 @@ def _compare(parsed: Arguments, journals: Journals) -> int:
 
 def _show(parsed: Arguments, folder: RunFolder, journals: Journals) -> int:
     (contents,) = journals.contents.values()
-    if grid.is_grid(contents.header.definition):
+    if contents.header.kind == grid.KIND:
         if parsed.serve:
             raise ValueError(
                 f"--serve follows searches for an architecture, and {folder.path} is "

@@ -5,21 +5,19 @@ phi 1 whose every point is trained. The folder gets a JSON file for each member,
 family.json and family.html.
 """
 
-import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 from rich.console import Console
 
 from nas.evaluation import evaluators, run_data
-from nas.execution import driver, run_start
-from nas.execution.driver import Undertaking, line
-from nas.execution.interrupts import Interrupted, Interrupts
+from nas.execution import driver
+from nas.execution.driver import Reporting, Setup, Started, line
 from nas.execution.resources import WorkerOptions
 from nas.options import command_line, definition, scaling, terminal
 from nas.options.command_line import UsageError
@@ -152,7 +150,7 @@ def read_definition(folder: RunFolder) -> FamilyDefinition:
       ValueError: if the journal is not a grid's.
     """
     header = journal.read(folder.journal).header
-    if not grid.is_grid(header.definition):
+    if header.kind != grid.KIND:
         raise ValueError(
             f"{folder.path} must hold a grid of nas.scale, and holds another run; "
             f"{folder.config.name} there has the command that goes on with it"
@@ -162,34 +160,31 @@ def read_definition(folder: RunFolder) -> FamilyDefinition:
 
 @command_line.command(_PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status, as `nas.search.main` does."""
-    console = terminal.screen()
-    interrupts = Interrupts()
-    interrupts.install()
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                parsed, asked = parse(arguments)
-                if not asked.coefficients.search_coefficients:
-                    made = _scale(asked)
-                    folder = run_folder.create(parsed.run.output)
-                    stack.enter_context(folder.locked())
-                    _write(folder, made, console)
-                    return 0
-                searched = grid.plan(asked)
-                undertaking = _undertake(parsed, searched, stack, console)
-            except (UsageError, ValueError, OSError) as error:
-                return command_line.complain(_PROGRAM, error, 2)
-            _announce(searched, undertaking, console)
-            return driver.carry_out(
-                undertaking,
-                console,
-                interrupts,
-                conclude=lambda: _conclude(undertaking.folder, searched, console),
-                resume=_PROGRAM,
-            )
-    except Interrupted as interrupt:
-        return interrupt.exit_status
+    """The command line; returns the exit status, as `driver.main` does."""
+    return driver.main(_PROGRAM, lambda: _prepare(arguments))
+
+
+def _prepare(arguments: Sequence[str] | None) -> tuple[Setup, Reporting] | int:
+    """Makes a family by known coefficients at once; else returns the grid to search.
+
+    Raises:
+      UsageError: as `parse`.
+      ValueError: if something does not fit. One line.
+      OSError: if a file cannot be read or written.
+    """
+    parsed, asked = parse(arguments)
+    if not asked.coefficients.search_coefficients:
+        made, console = _scale(asked), terminal.screen()
+        folder = run_folder.create(parsed.run.output)
+        with folder.locked():
+            _write(folder, made, console)
+        return 0
+    searched = grid.plan(asked)
+    reporting = Reporting(
+        announce=functools.partial(_announce, searched),
+        finish=functools.partial(_finish, searched),
+    )
+    return _setup(parsed, searched), reporting
 
 
 def _scale(asked: FamilyDefinition) -> Family:
@@ -205,83 +200,55 @@ def _scale(asked: FamilyDefinition) -> Family:
     )
 
 
-def _undertake(
-    parsed: Arguments,
-    searched: Grid,
-    stack: contextlib.ExitStack,
-    console: Console,
-) -> Undertaking:
-    """Takes the folder; `stack` lets go of it.
-
-    Raises:
-      ValueError: if the folder or the workers cannot be had.
-      OSError: if the folder cannot be written.
-    """
-    # The accelerators are for the workers.
-    jax.config.update("jax_platforms", "cpu")
-    driver.check_workers(parsed.workers)
-    asked = searched.definition
+def _setup(parsed: Arguments, searched: Grid) -> Setup:
+    asked, networks = searched.definition, searched.networks
     seed = asked.coefficients.seed
     evaluator, data = evaluators.train_in_proportion(
         asked.base, asked.evaluation, asked.child, seed
     )
-    lineup = searched.lineup
-    folder, note = run_start.take(
-        stack,
-        output=parsed.run.output,
-        resume=parsed.run.resume,
-        defined=dataclasses.replace(
+    return Setup(
+        kind=grid.KIND,
+        definition=dataclasses.replace(
             asked, evaluation=run_data.located(asked.evaluation, data)
         ),
-        num_children=lineup.size,
-        seed=seed,
-        data=data,
-    )
-    if note:
-        line(console, "Unchecked", note)
-    return Undertaking(
-        space=lineup,
-        controller=lineup.walk(),
+        space=networks,
+        controller=networks.controller(),
         reward=searched.reward,
         evaluator=evaluator,
+        objectives=("accuracy", "num_macs"),
+        data=data,
         rewards_per_update=1,  # there is nothing to learn, and nothing to drop
         seed=seed,
-        num_children=lineup.size,
+        num_trials=networks.size,
         workers=parsed.workers,
         batch_size=asked.child.batch_size,
-        folder=folder,
-        contents=journal.read(folder.journal),
+        output=parsed.run.output,
+        resume=parsed.run.resume,
     )
 
 
-def _announce(searched: Grid, undertaking: Undertaking, console: Console) -> None:
+def _announce(searched: Grid, started: Started, console: Console) -> None:
     base, options = searched.definition.base, searched.definition.coefficients
-    num_done = len(undertaking.contents.children)
-    line(console, "Data set", undertaking.contents.header.dataset)
+    times = f"{options.repeats} time{'s' if options.repeats > 1 else ''}"
+    line(console, "Data set", started.contents.header.dataset)
     line(console, "Baseline", f"{base.name}, {format_flops(cost.num_macs(base))}")
     line(
         console,
         "Grid",
         f"{len(searched.points)} points in steps of {options.grid_step:g}, and the "
-        f"baseline, each trained {options.repeats} time"
-        f"{'s' if options.repeats > 1 else ''}: {searched.lineup.size} children",
+        f"baseline, each trained {times}: {searched.networks.size} children",
     )
-    line(
-        console,
-        "Reward",
-        f"soft, target {format_flops(searched.target)} multiply-adds",
-    )
-    line(console, "Run folder", str(undertaking.folder.path))
-    if num_done:
-        line(console, "Resumed", f"with {num_done} children done")
+    target = format_flops(searched.target)
+    line(console, "Reward", f"soft, target {target} multiply-adds")
 
 
-def _conclude(folder: RunFolder, searched: Grid, console: Console) -> None:
+def _finish(searched: Grid, started: Started, console: Console) -> None:
     """Writes what a grid has led to, from the journal on the disk, and says where.
 
     Raises:
       OSError: if a file cannot be written.
     """
+    folder = started.folder
     contents = journal.read(folder.journal)
     found = family_page.write_grid(folder, searched, contents)
     rows = family_page.grid_rows(searched.points, searched.results(contents))

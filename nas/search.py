@@ -6,14 +6,13 @@ The run's folder gets a journal as the search goes, and the best architecture, t
 Pareto front and a report at its end.
 """
 
-import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import tyro
 from rich.console import Console
 
@@ -21,17 +20,16 @@ from nas import builder
 from nas.builder import Plan
 from nas.evaluation import run_data
 from nas.evaluation.run_data import RunData
-from nas.execution import driver, run_start
-from nas.execution.driver import Undertaking, line
-from nas.execution.interrupts import Interrupted, Interrupts
+from nas.execution import driver
+from nas.execution.driver import Reporting, Setup, Started, line
 from nas.execution.resources import WorkerOptions
 from nas.monitoring.display import describe
-from nas.options import command_line, definition, terminal
+from nas.options import command_line, definition
 from nas.options.command_line import UsageError
 from nas.options.definition import Definition, EvaluationOptions, SearchOptions
 from nas.pages import search_page
 from nas.runs import journal, results, run_folder
-from nas.runs.run_folder import RunFolder
+from search_space.space import SearchSpace
 
 _PROGRAM = "nas.search"
 _EXAMPLES = """examples:
@@ -58,6 +56,11 @@ class RunOptions:
     """A new or empty folder for the run; by default one under runs/."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Go on with the search in this folder, with the options it was started with."""
+    callback: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="MODULE:OBJECT"),
+    ] = ()
+    """Tell an object of your own of every child that starts and ends. Repeatable."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,14 +101,15 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
         )
     contents = journal.read(run_folder.open_existing(parsed.run.resume).journal)
     recorded = definition.from_json(contents.header.definition)
-    space = recorded.search.space
-    if ":" in space and parsed.definition.search.space != space:
-        raise UsageError(
-            f"the search's space {space} is a module, and importing it runs it; add "
-            f"--space {space} if you trust it"
-        )
+    named = definition.references_in(parsed.definition)
+    for flag, name in definition.references_in(recorded).items():
+        if named.get(flag) != name:
+            raise UsageError(
+                f"the search's {flag} {name} is a module, and importing it runs it;"
+                f" add {flag} {name} if you trust it"
+            )
     defaults = Arguments(
-        run=RunOptions(children=contents.header.num_children), definition=recorded
+        run=RunOptions(children=contents.header.num_trials), definition=recorded
     )
     parsed = _parse(arguments, defaults)
     if changed := definition.differences(recorded, parsed.definition):
@@ -125,55 +129,43 @@ def _parse(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Run:
-    """A search that may start: checked, and its folder held.
-
-    `note` is about data that cannot be checked, if they cannot.
-    """
-
-    parts: Plan
-    folder: RunFolder
-    arguments: Arguments
-    contents: journal.Contents
-    note: str | None
-
-
-def _prepare(arguments: Arguments, stack: contextlib.ExitStack) -> _Run:
-    """Checks everything, then takes the run's folder; `stack` lets go of it.
+def _prepare(arguments: Sequence[str] | None) -> tuple[Setup, Reporting]:
+    """Parses, builds and checks everything.
 
     Raises:
+      UsageError: as `parse`.
       ValueError: if something does not fit. One line.
-      OSError: if the folder cannot be written.
     """
-    # The driver's JAX only runs the controller; the accelerators are for the workers.
-    jax.config.update("jax_platforms", "cpu")
-    options = arguments.run
-    if options.children < 1:
-        raise ValueError(f"--children must be at least 1, got {options.children}")
-    driver.check_workers(arguments.workers)
-    parts = builder.make(arguments.definition)
-    arguments = dataclasses.replace(
-        arguments, definition=_located(arguments.definition, parts.data)
+    parsed = parse(arguments)
+    if parsed.run.children < 1:
+        raise ValueError(f"--children must be at least 1, got {parsed.run.children}")
+    parts = builder.make(parsed.definition)
+    reporting = Reporting(
+        announce=functools.partial(_announce, parts),
+        finish=functools.partial(_finish, parts.space),
     )
-    folder, note = run_start.take(
-        stack,
+    return _setup(parsed, parts), reporting
+
+
+def _setup(parsed: Arguments, parts: Plan) -> Setup:
+    options, search = parsed.run, parsed.definition.search
+    return Setup(
+        kind="search",
+        definition=_located(parsed.definition, parts.data),
+        space=parts.space,
+        controller=parts.controller,
+        reward=parts.reward,
+        evaluator=parts.evaluator,
+        objectives=definition.objectives(parsed.definition, parts.evaluator.metrics),
+        data=parts.data,
+        rewards_per_update=search.rewards_per_update,
+        seed=search.seed,
+        num_trials=options.children,
+        workers=parsed.workers,
+        batch_size=parsed.definition.child.batch_size,
         output=options.output,
         resume=options.resume,
-        defined=arguments.definition,
-        num_children=options.children,
-        seed=arguments.definition.search.seed,
-        data=parts.data,
-    )
-    contents = journal.read(folder.journal)
-    for child in contents.children:
-        parts.space.decode(child.tokens)  # a ValueError here says what does not fit
-    return _Run(
-        parts=parts,
-        folder=folder,
-        arguments=arguments,
-        contents=contents,
-        note=note,
+        callbacks=tuple(map(builder.callback, options.callback)),
     )
 
 
@@ -187,108 +179,52 @@ def _located(asked: Definition, data: RunData) -> Definition:
     )
 
 
-def _announce(run: _Run, console: Console) -> None:
-    options, parts = run.arguments.definition, run.parts
-    search = options.search
-    dataset = parts.data.description
+def _announce(parts: Plan, started: Started, console: Console) -> None:
+    del started
+    options, space = parts.definition, parts.space
+    search, dataset = options.search, parts.data.description
     if options.evaluation == EvaluationOptions():
         dataset += " (the default; name your own with --dataset)"
     restricted = (
         f", restricted: {'; '.join(search.restrict)}" if search.restrict else ""
     )
-    num_decisions = len(parts.space.num_choices)
-    lines = [
-        ("Data set", dataset),
-        (
-            "Space",
-            f"{search.space}, {parts.space.size:.2g} architectures from "
-            f"{num_decisions} decisions{restricted}",
-        ),
-        (
-            "Reward",
-            f"{definition.describe_reward(options)}; {search.controller} learns from "
-            f"every {search.rewards_per_update} rewards",
-        ),
-        ("Run folder", str(run.folder.path)),
-    ]
-    if run.note:
-        lines.append(("Unchecked", run.note))
-    if run.contents.children:
-        lines.append(("Resumed", f"with {len(run.contents.children)} children done"))
-    for name, text in lines:
-        line(console, name, text)
+    line(console, "Data set", dataset)
+    line(
+        console,
+        "Space",
+        f"{search.space}, {space.size:.2g} architectures from "
+        f"{len(space.num_choices)} decisions{restricted}",
+    )
+    line(
+        console,
+        "Reward",
+        f"{definition.describe_reward(options)}; {search.controller} learns from "
+        f"every {search.rewards_per_update} rewards",
+    )
 
 
-def _conclude(run: _Run, console: Console) -> None:
+def _finish(space: SearchSpace, started: Started, console: Console) -> None:
     """Writes what was found, from the journal on the disk, and says where.
 
     Raises:
       OSError: if a file cannot be written.
     """
-    contents = journal.read(run.folder.journal)
-    results.write(run.folder, contents, run.parts.space)
-    search_page.write(run.folder, contents, run.arguments.definition, run.parts.space)
-    best = results.best(contents.trained)
+    folder = started.folder
+    contents = journal.read(folder.journal)
+    results.write(folder, contents, space)
+    search_page.write(folder, contents, started.setup.definition, space)
+    best = results.best(contents.completed)
     if best is None:
-        line(console, "Best", f"none was measured; {run.folder.report} has the reasons")
+        line(console, "Best", f"none was measured; {folder.report} has the reasons")
         return
-    objective = definition.objective(run.arguments.definition)
-    line(console, "Best", describe(best, objective))
-    line(
-        console, "Written", f"best.json, pareto.json, report.html in {run.folder.path}"
-    )
-
-
-def _undertaking(run: _Run) -> Undertaking:
-    options, parts = run.arguments.definition.search, run.parts
-    return Undertaking(
-        space=parts.space,
-        controller=parts.controller,
-        reward=parts.reward,
-        evaluator=parts.evaluator,
-        rewards_per_update=options.rewards_per_update,
-        seed=options.seed,
-        num_children=run.arguments.run.children,
-        workers=run.arguments.workers,
-        batch_size=run.arguments.definition.child.batch_size,
-        folder=run.folder,
-        contents=run.contents,
-        objective=definition.objective(run.arguments.definition),
-    )
+    line(console, "Best", describe(best, contents.header.front))
+    line(console, "Written", f"best.json, pareto.json, report.html in {folder.path}")
 
 
 @command_line.command(_PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status.
-
-    0: as many children as asked for. 2: the command cannot be carried out as it
-    stands. 1: the search had to stop. 130, 143: interrupted. 141: nobody reads what it
-    prints any more. After the last three --resume goes on.
-    """
-    console = terminal.screen()
-    interrupts = Interrupts()
-    interrupts.install()
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                run = _prepare(parse(arguments), stack)
-            except (UsageError, ValueError, OSError) as error:
-                return command_line.complain(_PROGRAM, error, 2)
-            _announce(run, console)
-            num_done = len(run.contents.children)
-            if num_done >= run.arguments.run.children:
-                console.print(
-                    f"All {num_done} children are there; --children N asks for more."
-                )
-            return driver.carry_out(
-                _undertaking(run),
-                console,
-                interrupts,
-                conclude=lambda: _conclude(run, console),
-                resume=_PROGRAM,
-            )
-    except Interrupted as interrupt:
-        return interrupt.exit_status
+    """The command line; returns the exit status, as `driver.main` does."""
+    return driver.main(_PROGRAM, lambda: _prepare(arguments))
 
 
 if __name__ == "__main__":

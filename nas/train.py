@@ -378,12 +378,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan = _plan(parsed, stack, say, departure)
             run = training.Run(plan, say)
         except (command_line.UsageError, ValueError, OSError) as error:
-            return models.complain("nas.train", error)
+            return models.print_error("nas.train", error)
         say("Devices", f"{parsed.devices or jax.local_device_count()}")
         try:
             result = run.train()
         except (loop.DivergedError, ValueError, OSError) as error:
-            return models.complain("nas.train", error, 1)
+            return models.print_error("nas.train", error, 1)
     _say_result(result, say)
     say("Written", f"model/, result.json in {plan.folder}")
     return 0

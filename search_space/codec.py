@@ -4,8 +4,9 @@
 
 `architecture` is an `ArchSpec`, field by field. `found`, which may be absent, is any
 JSON object that tells how the architecture was found; it is checked to be JSON and
-otherwise not looked at. `padding` and `norm_epsilon`, which came later, are written
-where they are not the default, so that other files stay what they were.
+otherwise not looked at. `padding`, `norm_epsilon` and the head's `kind`, which came
+later, are written where they are not the default, so that other files stay what they
+were: a head without a kind is a classifier's.
 `architecture.schema.json` describes the file to editors and to other programs. It is
 generated: `python -m search_space.codec` prints it. The schema cannot say that the
 resolution must be at least the total stride, nor how many layers there may be in all.
@@ -24,7 +25,15 @@ from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from search_space import files
-from search_space.spec import ArchSpec, Stage, explain, shorten
+from search_space.spec import (
+    ArchSpec,
+    ClassifierHead,
+    Head,
+    Stage,
+    Stem,
+    explain,
+    shorten,
+)
 
 VERSION = 1
 MAX_SIZE = 2**20  # characters; the longest spec allowed has some 20,000
@@ -74,14 +83,17 @@ def dumps(spec: ArchSpec, found: Mapping[str, JsonValue] | None = None) -> str:
     return text + "\n"
 
 
-def to_json(part: ArchSpec | Stage) -> dict[str, Any]:
+def to_json(part: ArchSpec | Stem | Stage | Head) -> dict[str, Any]:
     """Returns an architecture, or a part of one, as it stands in a file."""
+    later = ("kind",) if isinstance(part, ClassifierHead) else _LATER
     omitted = {
         field.name
         for field in dataclasses.fields(part)
-        if field.name in _LATER and getattr(part, field.name) == field.default
+        if field.name in later and getattr(part, field.name) == field.default
     }
     values = dataclasses.asdict(part)
+    if isinstance(part, ArchSpec):
+        values["head"] = to_json(part.head)
     return {name: value for name, value in values.items() if name not in omitted}
 
 

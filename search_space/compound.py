@@ -57,7 +57,8 @@ class Coefficients:
     @property
     def growth(self) -> float:
         """About the factor of the multiply-adds at phi = 1."""
-        return self.alpha * self.beta**2 * self.gamma**2
+        # Products of floats become infinite where powers raise.
+        return self.alpha * self.beta * self.beta * self.gamma * self.gamma
 
     def check(self, tolerance: float = TOLERANCE) -> None:
         """Refuses coefficients that do not about double the multiply-adds.

@@ -19,7 +19,7 @@ import functools
 from dataclasses import dataclass
 
 from search_space import layers
-from search_space.layers import Block, Layer
+from search_space.layers import Block, Layer, MapShape
 from search_space.spec import ArchSpec, Head, Stage, Stem
 
 _BYTES = 4  # float32
@@ -100,16 +100,17 @@ def _params(layer: Layer) -> int:
 
 def _totals(spec: ArchSpec) -> tuple[int, int]:
     """Returns multiply-adds and parameters."""
-    macs, params, size = _stem_totals(spec.stem, spec.in_channels, spec.resolution)
-    channels = spec.stem.channels
+    stem, stride = spec.stem, spec.stem.total_stride
+    macs, params, size = _stem_totals(stem, spec.in_channels, spec.resolution)
+    channels, maps = stem.channels, {stride: MapShape(stem.channels, size)}
     for stage in spec.stages:
         stage_macs, stage_params, size = _stage_totals(stage, channels, size)
         macs += stage_macs
         params += stage_params
-        channels = stage.channels
-    head_macs, head_params, _ = _head_totals(
-        spec.head, channels, size, spec.num_classes
-    )
+        channels, stride = stage.channels, stride * stage.stride
+        maps[stride] = MapShape(channels, size)
+    entering = layers.maps_read(spec.head, maps)
+    head_macs, head_params = _head_totals(spec.head, entering, spec.num_classes)
     return macs + head_macs, params + head_params
 
 
@@ -139,12 +140,11 @@ def _stage_totals(stage: Stage, in_channels: int, in_size: int) -> tuple[int, in
 
 @functools.lru_cache(_CACHE_SIZE)
 def _head_totals(
-    head: Head, in_channels: int, in_size: int, num_classes: int
-) -> tuple[int, int, int]:
-    block = layers.head_block(
-        head, in_channels=in_channels, in_size=in_size, num_classes=num_classes
-    )
-    return _block_totals(block)
+    head: Head, entering: tuple[MapShape, ...], num_classes: int
+) -> tuple[int, int]:
+    found = layers.head_blocks(head, entering=entering, num_classes=num_classes)
+    totals = [_block_totals(block) for block in found]
+    return sum(macs for macs, _, _ in totals), sum(params for _, params, _ in totals)
 
 
 def _block_totals(block: Block) -> tuple[int, int, int]:

@@ -7,15 +7,18 @@ Maps of one pixel are legal, and a stride on one is too: the output is one pixel
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 from search_space.spec import (
     STEM_POOL_KERNEL,
     STEM_POOL_STRIDE,
     ArchSpec,
     BottleneckStage,
+    ClassifierHead,
     ConvStage,
     Head,
     MBConvStage,
@@ -37,10 +40,19 @@ Op = Literal[
     "add",
 ]
 
+_Map = TypeVar("_Map")
+
+
+class MapShape(NamedTuple):
+    """A square map: its channels, and its side in pixels."""
+
+    channels: int
+    size: int
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """One layer of a stage (or the stem, or the head), with nothing left to infer.
+    """One layer of a stage (or the stem, or a head's), with nothing left to infer.
 
     Attributes:
       name: `stem`, `stage0.layer0`, ..., `head`; indices count from 0, as in JSON.
@@ -73,13 +85,69 @@ class Block:
     skip: LayerSkip = "none"
     drop_rate: float = 0.0
 
+    @property
+    def output(self) -> MapShape:
+        """The map that leaves."""
+        return MapShape(self.out_channels, self.out_size)
+
 
 def blocks(spec: ArchSpec) -> tuple[Block, ...]:
-    """Returns the stem, every repeated layer of every stage in order, and the head."""
-    return tuple(_blocks(spec))
+    """Returns the backbone's blocks in order, and the head's."""
+    backbone = backbone_blocks(spec)
+    maps = _by_stride(backbone)
+    return *backbone, *head_blocks(
+        spec.head,
+        entering=tuple(block.output for block in maps_read(spec.head, maps)),
+        num_classes=spec.num_classes,
+    )
 
 
-def _blocks(spec: ArchSpec) -> Iterator[Block]:
+def backbone_blocks(spec: ArchSpec) -> tuple[Block, ...]:
+    """Returns the stem, and every repeated layer of every stage in order."""
+    return tuple(_backbone_blocks(spec))
+
+
+def feature_maps(spec: ArchSpec) -> dict[int, Block]:
+    """Returns the backbone's maps: by stride, the block that each is the output of.
+
+    That is the last block before the stride grows, as EfficientDet takes them
+    (https://arxiv.org/abs/1911.09070, figure 3: P1 to P5 are of strides 2 to 32), so
+    the one of the largest stride is the backbone's output. The block says how many
+    channels the map has, and its side at the spec's resolution. A stem that pools has
+    one map alone, the pooled one.
+
+    >>> from search_space import zoo
+    >>> maps = feature_maps(zoo.load("efficientnet-b0"))
+    >>> [(stride, *block.output) for stride, block in maps.items()]
+    [(2, 16, 112), (4, 24, 56), (8, 40, 28), (16, 112, 14), (32, 320, 7)]
+    >>> maps[16].name
+    'stage4.layer2'
+    """
+    return _by_stride(backbone_blocks(spec))
+
+
+def _by_stride(backbone: tuple[Block, ...]) -> dict[int, Block]:
+    # The last block of a stride stays.
+    return dict(zip(total_strides(backbone), backbone, strict=True))
+
+
+def total_strides(backbone: Iterable[Block]) -> tuple[int, ...]:
+    """Returns of each block how many pixels of the image one of its output's spans."""
+    strides = (
+        block.spec.total_stride if isinstance(block.spec, Stem) else block.stride
+        for block in backbone
+    )
+    return tuple(itertools.accumulate(strides, operator.mul))
+
+
+def maps_read(head: Head, maps: Mapping[int, _Map]) -> tuple[_Map, ...]:
+    """Returns those of a backbone's maps by stride that the head reads."""
+    match head:
+        case ClassifierHead():
+            return (maps[max(maps)],)
+
+
+def _backbone_blocks(spec: ArchSpec) -> Iterator[Block]:
     block = stem_block(spec.stem, in_channels=spec.in_channels, in_size=spec.resolution)
     yield block
     num_layers = sum(stage.repeats for stage in spec.stages)
@@ -96,12 +164,6 @@ def _blocks(spec: ArchSpec) -> Iterator[Block]:
             )
             yield block
             index += 1
-    yield head_block(
-        spec.head,
-        in_channels=block.out_channels,
-        in_size=block.out_size,
-        num_classes=spec.num_classes,
-    )
 
 
 def stem_block(stem: Stem, *, in_channels: int, in_size: int) -> Block:
@@ -141,19 +203,23 @@ def stage_blocks(stage: Stage, *, in_channels: int, in_size: int) -> tuple[Block
     return tuple(found)
 
 
-def head_block(
-    head: Head, *, in_channels: int, in_size: int, num_classes: int
-) -> Block:
-    """Returns the head behind a map of `in_size` x `in_size` x `in_channels`."""
-    return Block(
-        name="head",
-        spec=head,
-        in_channels=in_channels,
-        in_size=in_size,
-        out_channels=num_classes,
-        out_size=1,
-        stride=1,
-    )
+def head_blocks(
+    head: Head, *, entering: tuple[MapShape, ...], num_classes: int
+) -> tuple[Block, ...]:
+    """Returns the head's blocks behind the maps that it reads (`maps_read`)."""
+    match head:
+        case ClassifierHead():
+            (last,) = entering
+            block = Block(
+                name="head",
+                spec=head,
+                in_channels=last.channels,
+                in_size=last.size,
+                out_channels=num_classes,
+                out_size=1,
+                stride=1,
+            )
+            return (block,)
 
 
 def out_size(in_size: int, stride: int) -> int:
@@ -257,7 +323,7 @@ def block_layers(block: Block) -> tuple[Layer, ...]:
             tape.conv("reduce", stage.bottleneck)
             tape.conv("conv", stage.bottleneck, stage.kernel, block.stride)
             tape.conv("expand", stage.channels)
-        case Head() as head:
+        case ClassifierHead() as head:
             if head.channels is not None:
                 tape.conv("conv", head.channels)
             tape.append("pool", "global_average_pool", out_size=1, kernel=block.in_size)

@@ -9,7 +9,14 @@ section 3.3), so they are listed as they were published. What the powers give is
 import dataclasses
 import math
 
-from search_space.spec import ArchSpec, BottleneckStage, Head, Stage
+from search_space.spec import (
+    ArchSpec,
+    BottleneckStage,
+    ClassifierHead,
+    Head,
+    Stage,
+    with_dropout,
+)
 
 _PRESET_RESOLUTION = 224  # of the baseline that the presets scale
 
@@ -189,8 +196,7 @@ def apply_preset(
         ),
         fixed_ends=fixed_ends,
     )
-    head = dataclasses.replace(scaled.head, dropout=preset.dropout)
-    return dataclasses.replace(scaled, head=head)
+    return dataclasses.replace(scaled, head=with_dropout(scaled.head, preset.dropout))
 
 
 def _scale_stage(stage: Stage, depth: float, width: float, multiple: int) -> Stage:
@@ -207,7 +213,9 @@ def _scale_stage(stage: Stage, depth: float, width: float, multiple: int) -> Sta
 
 
 def _scale_head(head: Head, width: float, multiple: int) -> Head:
-    if head.channels is None:
-        return head
-    channels = round_channels(head.channels, width, multiple)
-    return dataclasses.replace(head, channels=channels)
+    match head:
+        case ClassifierHead():
+            if head.channels is None:
+                return head
+            channels = round_channels(head.channels, width, multiple)
+            return dataclasses.replace(head, channels=channels)

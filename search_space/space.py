@@ -46,7 +46,7 @@ from typing import SupportsIndex
 
 from pydantic import ValidationError
 
-from search_space.spec import ArchSpec, Stage, explain, shorten
+from search_space.spec import ArchSpec, Stage, explain, shorten, with_dropout
 
 Choice = int | float | str
 Tokens = tuple[int, ...]
@@ -176,11 +176,14 @@ class SearchSpace:
         Raises:
           ValueError: if the space does not contain `spec`.
         """
-        mine = (self.base.stem, self.base.head.channels, self.base.activation)
-        if (spec.stem, spec.head.channels, spec.activation) != mine:
+        mine, given = (
+            (own.stem, with_dropout(own.head, 0.0), own.activation)
+            for own in (self.base, spec)
+        )
+        if given != mine:
             raise ValueError(
                 f"stem, head and activation must be those of space {self.name},"
-                f" {mine}; got {(spec.stem, spec.head.channels, spec.activation)}"
+                f" {mine}; got {given}"
             )
         mine = (self.base.padding, self.base.norm_epsilon)
         if (spec.padding, spec.norm_epsilon) != mine:

@@ -9,9 +9,8 @@ of 16 channels would be 16 again, and two sequences of tokens the same network.
 """
 
 import functools
-import importlib
 
-from search_space import zoo
+from search_space import references, zoo
 from search_space.space import SearchSpace, StageChoices
 from search_space.spec import ConvStage, MBConvStage, Skip, Stage
 
@@ -34,21 +33,12 @@ def load(name: str) -> SearchSpace:
     """
     if name in _SPACES:
         return _SPACES[name]()
-    module_name, colon, attribute = name.partition(":")
-    if not colon or not all(map(str.isidentifier, module_name.split("."))):
+    if not references.is_reference(name):
         raise ValueError(
             f"space must be one of {', '.join(_SPACES)} or module:attribute of your"
             f" own, got {name[:100]!r}"
         )
-    try:
-        found = getattr(importlib.import_module(module_name), attribute, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # the module is there, and what it imports is not
-        raise ValueError(
-            f"module of space {name!r} must be importable, and is not found; is its"
-            f" folder the working directory or in PYTHONPATH?"
-        ) from error
+    found = references.load(name, "space")
     if not isinstance(found, SearchSpace):
         raise ValueError(f"{name} must be a SearchSpace, got {type(found).__name__}")
     return found

@@ -1,4 +1,4 @@
-"""Architectures as data: a stem, stages and a head.
+"""Architectures as data: a backbone, which is a stem and stages, and a head.
 
 Channel counts are final integers, after any rounding. `kernel` and `stride` are
 square. A stage is `repeats` identical layers; only its first layer has the stage's
@@ -21,6 +21,7 @@ resolution that is too low; yet strides that find nothing left to stride over ch
 what the network is. Hence the rule that `resolution` is at least the total stride.
 """
 
+import dataclasses
 import math
 import re
 import reprlib
@@ -159,26 +160,45 @@ class Stem:
     stride: Stride = 2
     pool: bool = False
 
+    @property
+    def total_stride(self) -> int:
+        """Of the convolution and the pooling."""
+        return self.stride * (STEM_POOL_STRIDE if self.pool else 1)
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Head:
+class ClassifierHead:
     """1x1 convolution - BN - activation, global average pool, dropout, classifier.
 
     `channels` is None where the last stage feeds the pool directly.
     """
 
+    kind: Literal["classifier"] = "classifier"
     channels: Channels | None
     dropout: Rate = 0.0
 
 
+# One kind so far. With a second it is a union told apart by `kind`, as `Stage` is, and
+# a validator before fills in "classifier": files name no kind where that is meant.
+Head = ClassifierHead
+
+
+def with_dropout(head: Head, rate: float) -> Head:
+    """Returns the head with another rate of dropout."""
+    match head:
+        case ClassifierHead():
+            return dataclasses.replace(head, dropout=rate)
+
+
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ArchSpec:
-    """A whole network.
+    """A whole network: a backbone of `stem` and `stages`, and what reads its maps.
 
     `resolution` is the side in pixels of the input it is meant for; costs are
-    computed there. `drop_path` is the highest stochastic-depth drop rate: layer i of
-    n drops its residual branch with rate `drop_path * i / n` (EfficientNet's
-    TensorFlow code, i from 0; survival 0.8 is `drop_path=0.2`).
+    computed there. `in_channels` and `num_classes` are the data's, whatever the head.
+    `drop_path` is the highest stochastic-depth drop rate: layer i of n drops its
+    residual branch with rate `drop_path * i / n` (EfficientNet's TensorFlow code, i
+    from 0; survival 0.8 is `drop_path=0.2`).
 
     `padding` is that of every convolution and of the stem's pooling. `same`: as
     TensorFlow has it, no more than the windows need, the odd pixel at the end.
@@ -203,8 +223,7 @@ class ArchSpec:
     @property
     def total_stride(self) -> int:
         """Product of all strides, the stem's pooling included."""
-        stem = self.stem.stride * (STEM_POOL_STRIDE if self.stem.pool else 1)
-        return stem * math.prod([stage.stride for stage in self.stages])
+        return self.stem.total_stride * math.prod([s.stride for s in self.stages])
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:

@@ -18,7 +18,7 @@ from search_space.spec import (
     PYTORCH_NORM_EPSILON,
     ArchSpec,
     BottleneckStage,
-    Head,
+    ClassifierHead,
     MBConvStage,
     SepConvStage,
     Skip,
@@ -117,7 +117,7 @@ def _efficientnet_b0() -> ArchSpec:
                 (6, 3, 1, 320, 1, 0.25, "identity"),
             )
         ),
-        head=Head(channels=1280, dropout=0.2),
+        head=ClassifierHead(channels=1280, dropout=0.2),
         drop_path=0.2,
     )
 
@@ -147,7 +147,7 @@ def _mnasnet_a1() -> ArchSpec:
                 (6, 3, 1, 320, 1, 0.0, "identity"),
             )
         ),
-        head=Head(channels=1280, dropout=0.2),
+        head=ClassifierHead(channels=1280, dropout=0.2),
     )
 
 
@@ -169,7 +169,7 @@ def _mnasnet_b1() -> ArchSpec:
                 (6, 3, 1, 320, 1, 0.0, "none"),
             )
         ),
-        head=Head(channels=1280, dropout=0.2),
+        head=ClassifierHead(channels=1280, dropout=0.2),
     )
 
 
@@ -189,7 +189,7 @@ def _mobilenet_v1() -> ArchSpec:
             SepConvStage(kernel=3, stride=stride, channels=channels, repeats=repeats)
             for stride, channels, repeats in rows
         ),
-        head=Head(channels=None),
+        head=ClassifierHead(channels=None),
     )
 
 
@@ -211,7 +211,7 @@ def _mobilenet_v2() -> ArchSpec:
                 (6, 3, 1, 320, 1, 0.0, "identity"),
             )
         ),
-        head=Head(channels=1280, dropout=0.2),
+        head=ClassifierHead(channels=1280, dropout=0.2),
     )
 
 
@@ -233,7 +233,7 @@ def _resnet_50() -> ArchSpec:
             )
             for stride, width, repeats in rows
         ),
-        head=Head(channels=None),
+        head=ClassifierHead(channels=None),
     )
 
 

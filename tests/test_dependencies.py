@@ -79,7 +79,7 @@ def test_what_is_declared_is_imported():
 
 
 def arguments_of(module, *functions):
-    """The string literals that a module passes to functions of `runtime.optional`."""
+    """The string literals that a module passes to functions of `optional`."""
     wanted = {f"optional.{name}" for name in functions}
     return {
         argument.value

@@ -11,17 +11,18 @@ import jax
 import numpy as np
 from pydantic import ValidationError
 
-from search_space import cost
-from search_space.spec import MAX_RESOLUTION, ArchSpec, explain
+from search_space.spec import MAX_RESOLUTION, ArchSpec, explain, with_dropout
 from trainers import loop, optim
 from trainers.data.dataset import Dataset
-from trainers.data.feed import Feed
-from trainers.data.placement import feed_of
-from trainers.measurement import Infeasible, Measurement
+from trainers.data.loader import DataLoader
+from trainers.data.placement import data_loader
+from trainers.measurement import Infeasible, Measured, Seconds
 from trainers.networks import classifier
+from trainers.phases import Strengths
 from trainers.runtime import compilation, devices
 from trainers.steps.chained import ChainedStep
 from trainers.steps.executables import Recipe, split
+from trainers.tasks.classification import ACCURACY, Classification
 
 # XLA's own status; what CUDA, cuDNN and cuBLAS say, which it passes on as INTERNAL.
 _OUT_OF_MEMORY = re.compile(
@@ -90,13 +91,13 @@ def as_trained(spec: ArchSpec, dataset: Dataset, config: ChildConfig) -> ArchSpe
         in_channels=dataset.channels,
         num_classes=dataset.num_classes,
         drop_path=0.0,
-        head=dataclasses.replace(spec.head, dropout=0.0),
+        head=with_dropout(spec.head, 0.0),
     )
 
 
 def evaluate(
     spec: ArchSpec, *, dataset: Dataset, config: ChildConfig, seed: int
-) -> Measurement | Infeasible:
+) -> Measured | Infeasible:
     """Trains `spec` on the training split and measures it on the validation split.
 
     Every step's batch is split over all of this process's devices.
@@ -125,15 +126,12 @@ def evaluate(
 
 def _evaluate(
     spec: ArchSpec, dataset: Dataset, config: ChildConfig, seed: int
-) -> Measurement:
-    feed = _feed(dataset, config.resolution)
+) -> Measured:
+    loader = _loader(dataset, config.resolution)
     with compilation.measured() as compiling:
         start = time.perf_counter()
         recipe = Recipe(
-            optimizer=optim.Optimizer(
-                name=config.optimizer, weight_decay=config.weight_decay
-            ),
-            label_smoothing=config.label_smoothing,
+            task=Classification(), optimizer=optim.Optimizer(name=config.optimizer)
         )
         model = classifier.build(spec, seed=seed, dtype=config.dtype)
         network, states = split(model, recipe)
@@ -145,31 +143,49 @@ def _evaluate(
                 peak=config.learning_rate, warmup=config.warmup
             ).values(config.steps),
             norm_momentum=config.norm_momentum,
+            strengths=Strengths(
+                weight_decay=config.weight_decay,
+                label_smoothing=config.label_smoothing,
+            ),
         )
-        batches = feed.train_batches(
+        batches = loader.train_batches(
             batch_size=config.batch_size, steps=config.steps, seed=seed
         )
         states, losses = loop.fit(step, states, batches, schedule)
         trained = time.perf_counter()
         compiled_in_training = compiling.seconds
-        accuracy = loop.accuracy(
-            step, states, feed.eval_batches(batch_size=config.batch_size)
+        metrics = loop.evaluate(
+            step, states, loader.eval_batches(batch_size=config.batch_size)
         )
         evaluated = time.perf_counter()
     train_seconds = trained - start - compiled_in_training
-    counted = cost.profile(spec)
-    return Measurement(
-        accuracy=accuracy,
+    accuracy = metrics[ACCURACY]
+    return Measured(
+        metrics={
+            "accuracy": accuracy,
+            "images_per_second": config.steps * config.batch_size / train_seconds,
+        },
+        spread={"accuracy": binomial_error(accuracy, len(dataset.validation))},
         losses=tuple(np.asarray(losses).tolist()),
-        images_per_second=config.steps * config.batch_size / train_seconds,
-        compile_seconds=compiling.seconds,
-        train_seconds=train_seconds,
-        eval_seconds=evaluated - trained - (compiling.seconds - compiled_in_training),
-        num_params=counted.num_params,
-        num_macs=counted.num_macs,
+        seconds=Seconds(
+            compile=compiling.seconds,
+            train=train_seconds,
+            eval=evaluated - trained - (compiling.seconds - compiled_in_training),
+        ),
     )
 
 
+def binomial_error(share: float, number: int) -> float:
+    """Returns the standard error of a share that was counted over `number` images.
+
+    `sqrt(p (1 - p) / (n - 1))`, the unbiased estimate.
+
+    >>> round(binomial_error(0.5, 101), 6)
+    0.05
+    """
+    return math.sqrt(share * (1.0 - share) / max(1, number - 1))
+
+
 @functools.lru_cache(maxsize=2)
-def _feed(dataset: Dataset, resolution: int) -> Feed:
-    return feed_of(dataset, resolution)
+def _loader(dataset: Dataset, resolution: int) -> DataLoader:
+    return data_loader(dataset, resolution)

@@ -1,15 +1,18 @@
 """The training loop: whatever trains here trains through `fit`."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
+from trainers.phases import Strengths
 from trainers.steps.executables import StepInputs
+from trainers.tasks.task import Batch, Observations, Task
 
 # Steps that Python may be ahead of the device: enough to keep it busy, few enough that
 # their activations fit its memory.
@@ -20,31 +23,22 @@ MAX_STEPS = 10**8
 MAX_BATCH = 2**20
 """Images in a step."""
 
-Images = Float[Array, "batch height width channels"]
-Labels = Int[Array, " batch"]
 States = TypeVar("States")  # what a step keeps between calls: a network's arrays
 
 
 class Step(Protocol[States]):
-    """A network's training step and evaluation."""
+    """A network's training step and evaluation, for a task."""
+
+    task: Task
 
     def __call__(
-        self, states: States, images: Images, labels: Labels, inputs: StepInputs
+        self, states: States, batch: Batch, inputs: StepInputs
     ) -> tuple[States, Float[Array, ""]]:
         """Returns the states after the step, and the loss before it."""
         ...
 
-    def count_correct(
-        self,
-        states: States,
-        images: Images,
-        labels: Labels,
-        mask: Bool[Array, " batch"],
-    ) -> Float[Array, ""]:
-        """Returns how many images with a true mask are classified correctly.
-
-        NaN if a logit is not finite.
-        """
+    def observe(self, states: States, batch: Batch) -> Observations:
+        """Returns what the task sees of the outputs for an evaluation batch."""
         ...
 
 
@@ -58,6 +52,7 @@ class Schedule:
 
     Attributes:
       learning_rates: one a step.
+      strengths: of regularization, the same in all steps.
       norm_momentum: of batch normalization's running statistics.
       ema_decay: of the averaged weights, where they are kept.
       ema_warmup: decay by at most (1 + step) / (10 + step), as TensorFlow's averages
@@ -69,6 +64,7 @@ class Schedule:
 
     learning_rates: Float[np.ndarray, " steps"]
     norm_momentum: float
+    strengths: Strengths = dataclasses.field(default_factory=Strengths)
     ema_decay: float = 0.0
     ema_warmup: bool = False
     first_step: int = 0
@@ -77,6 +73,7 @@ class Schedule:
     def inputs(self) -> Iterator[StepInputs]:
         """Yields each step's inputs, on the device."""
         norm_momentum = jnp.float32(self.norm_momentum)
+        strengths = jax.tree.map(jnp.float32, self.strengths)
         key = None if self.seed is None else jax.random.key(self.seed)
         rates = self.learning_rates[self.first_step :]
         for step, learning_rate in enumerate(rates, self.first_step):
@@ -85,6 +82,7 @@ class Schedule:
                 learning_rate=jnp.float32(learning_rate),
                 norm_momentum=norm_momentum,
                 ema_decay=jnp.float32(min(self.ema_decay, most)),
+                strengths=strengths,
                 key=None if key is None else jax.random.fold_in(key, step),
             )
 
@@ -92,7 +90,7 @@ class Schedule:
 def fit(
     step: Step[States],
     states: States,
-    batches: Iterable[tuple[Images, Labels]],
+    batches: Iterable[Batch],
     schedule: Schedule,
 ) -> tuple[States, Float[np.ndarray, " steps"]]:
     """Trains on every batch; Python runs a few steps ahead of the device.
@@ -104,8 +102,8 @@ def fit(
       DivergedError: at a loss that is not finite.
     """
     losses: list[Array] = []
-    for (images, labels), inputs in zip(batches, schedule.inputs(), strict=True):
-        states, loss = step(states, images, labels, inputs)
+    for batch, inputs in zip(batches, schedule.inputs(), strict=True):
+        states, loss = step(states, batch, inputs)
         losses.append(loss)
         if len(losses) > _STEPS_AHEAD:
             _check(losses, len(losses) - 1 - _STEPS_AHEAD)
@@ -119,21 +117,20 @@ def _check(losses: Sequence[Array], index: int) -> None:
         raise DivergedError(f"the loss is {losses[index]} at step {index + 1}")
 
 
-def accuracy(
-    step: Step[States],
-    states: States,
-    batches: Iterable[tuple[Images, Labels, Bool[Array, " batch"]]],
-) -> float:
-    """Returns the share of the masked images that are classified correctly.
+def evaluate(
+    step: Step[States], states: States, batches: Iterable[Batch]
+) -> dict[str, float]:
+    """Returns the metrics of the step's task over all batches.
 
     Raises:
-      DivergedError: if a logit is not finite.
+      DivergedError: if an output is not finite.
     """
-    correct, seen = [], []
-    for images, labels, mask in batches:
-        correct.append(step.count_correct(states, images, labels, mask))
-        seen.append(jnp.sum(mask))
-    share = sum(map(float, correct)) / sum(map(int, seen))
-    if not np.isfinite(share):
-        raise DivergedError("the trained network's logits are not finite")
-    return share
+    # All are under way before the first is waited for.
+    observed = jax.device_get([step.observe(states, batch) for batch in batches])
+    sums = jax.tree.map(
+        lambda *values: np.sum(values, axis=0, dtype=np.float64), *observed
+    )
+    metrics = step.task.metrics(sums)
+    if not all(map(math.isfinite, metrics.values())):
+        raise DivergedError("the trained network's outputs are not finite")
+    return metrics

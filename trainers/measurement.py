@@ -1,29 +1,48 @@
-"""What comes out of training a child: a `Measurement`, or `Infeasible`."""
+"""What comes out of measuring a network: `Measured`, or `Infeasible`."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+_MAX_SECONDS = 1e11
+Duration = Annotated[float, Field(ge=0.0, le=_MAX_SECONDS, allow_inf_nan=False)]
+"""In seconds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One trained child.
+class Seconds:
+    """Where the time of a measurement went; `train` excludes `compile`."""
 
-    `accuracy` is the share of the validation split classified correctly, in [0, 1].
-    `losses` are training losses, one a step. `images_per_second` counts training
-    images over `train_seconds`, which excludes `compile_seconds`. `num_macs` is of
-    the network as trained (at the proxy resolution), `num_params` likewise.
-    `objective` is what the reward weighs, where that is not multiply-adds: images a
-    second or milliseconds.
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # where it is parsed
+
+    compile: Duration = 0.0
+    train: Duration = 0.0
+    eval: Duration = 0.0
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.compile + self.train + self.eval
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One measured network.
+
+    Attributes:
+      metrics: by name, such as `accuracy`: the share of the validation split classified
+        correctly, in [0, 1].
+      spread: the standard error of a metric, where it is known.
+      losses: training losses, one a step.
+      seconds: what the measurement took.
     """
 
-    accuracy: float
-    losses: tuple[float, ...]
-    images_per_second: float
-    compile_seconds: float
-    train_seconds: float
-    eval_seconds: float
-    num_params: int
-    num_macs: int
-    objective: float | None = None
+    metrics: Mapping[str, float]
+    spread: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    losses: tuple[float, ...] = ()
+    seconds: Seconds = Seconds()
 
 
 @dataclasses.dataclass(frozen=True)

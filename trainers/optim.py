@@ -1,7 +1,8 @@
 """Optimizers as optax chains, and learning-rate schedules as arrays.
 
-The learning rate is an argument of each update rather than part of the chain: the
-compiled update is then the same for every schedule, and for every unit of a network.
+The learning rate and the weight decay are arguments of each update rather than part of
+the chain: the compiled update is then the same for every schedule, and for every unit
+of a network.
 """
 
 import dataclasses
@@ -20,13 +21,10 @@ class Optimizer:
 
     `rmsprop` is TensorFlow 1's, as EfficientNet was trained with: the accumulator
     starts at 1, epsilon is inside the root, momentum accumulates scaled steps.
-    `weight_decay` is the gradient of an L2 penalty of half of it times the sum of
-    squares; for `adamw` it is decoupled (arXiv:1711.05101).
     """
 
     name: Literal["sgd", "rmsprop", "adamw"] = "sgd"
     momentum: float = 0.9
-    weight_decay: float = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,13 +67,14 @@ class Staircase:
 def chain(
     optimizer: Optimizer, decayed: optax.Params | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns the update rule; its `update` takes `learning_rate` as a keyword.
+    """Returns the update rule.
 
-    `decayed` is true where weights decay, in the form of the weights; by default
-    kernels do, arrays of more than one dimension.
+    Its `update` takes `learning_rate` and `weight_decay` as keywords. The latter is the
+    gradient of an L2 penalty of half of it times the sum of squares; for `adamw` it is
+    decoupled (arXiv:1711.05101). `decayed` is true where weights decay, in the form of
+    the weights; by default kernels do, arrays of more than one dimension.
     """
-    mask = _kernels if decayed is None else decayed
-    decay = optax.add_decayed_weights(optimizer.weight_decay, mask=mask)
+    decay = optax.masked(_decay(), _kernels if decayed is None else decayed)
     match optimizer.name:
         case "sgd":
             rules = (decay, optax.trace(optimizer.momentum, nesterov=True), _descend())
@@ -93,6 +92,25 @@ def _kernels(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
+def _decay() -> optax.GradientTransformationExtraArgs:
+    """Adds the weights, times the weight decay that the update is given."""
+
+    def update(
+        updates: optax.Updates,
+        state: optax.EmptyState,
+        params: optax.Params | None = None,
+        *,
+        weight_decay: Array,
+        **_: Array,
+    ) -> tuple[optax.Updates, optax.EmptyState]:
+        return jax.tree.map(lambda u, p: u + weight_decay * p, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(),  # noqa: ARG005
+        update,  # pyright: ignore[reportArgumentType]
+    )
+
+
 def _descend() -> optax.GradientTransformationExtraArgs:
     """Multiplies by minus the learning rate that the update is given."""
 
@@ -102,6 +120,7 @@ def _descend() -> optax.GradientTransformationExtraArgs:
         params: optax.Params | None = None,
         *,
         learning_rate: Array,
+        **_: Array,
     ) -> tuple[optax.Updates, optax.EmptyState]:
         del params
         return jax.tree.map(lambda u: -learning_rate * u, updates), state

@@ -43,8 +43,11 @@ from trainers import loop, optim
 from trainers.augment import mixing, randaugment
 from trainers.data.framing import WHOLE, Framing
 from trainers.data.pixels import Interpolation
+from trainers.phases import Phase, Strengths
 from trainers.steps.executables import Recipe
-from trainers.steps.jitted import Images, Prepare, Targets
+from trainers.steps.jitted import Prepare
+from trainers.tasks.classification import Classification
+from trainers.tasks.task import Batch
 
 _REFERENCE_BATCH = 256  # that the learning rate is given for
 
@@ -178,42 +181,57 @@ class TrainingConfig:
     def step_recipe(self) -> Recipe:
         """Returns what is compiled into a step."""
         return Recipe(
-            optimizer=optim.Optimizer(
-                name=self.optimizer, weight_decay=self.weight_decay
-            ),
-            label_smoothing=self.label_smoothing,
-            ema=self.ema_decay > 0,
+            task=Classification(), optimizer=optim.Optimizer(name=self.optimizer)
         )
+
+    def phases(self, num_examples: int, resolution: int) -> tuple[Phase, ...]:
+        """Returns what a run is made of: one phase, at the network's resolution."""
+        strengths = Strengths(
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            randaugment=self.randaugment_magnitude,
+            mixup=self.mixup,
+            cutmix=self.cutmix,
+        )
+        steps = self.num_steps(num_examples)
+        return (Phase(resolution=resolution, steps=steps, strengths=strengths),)
 
     def prepare(
         self,
         mean: Float[np.ndarray, " channels"],
         std: Float[np.ndarray, " channels"],
+        num_classes: int,
     ) -> Prepare | None:
         """Returns what is done to each batch on the device; None for nothing.
+
+        What has no strength in this recipe is left out, and has none in any phase.
 
         Args:
           mean: what was subtracted from the pixels.
           std: what they were divided by.
+          num_classes: of the data set.
         """
         if not (self.randaugment_ops or self.mixup or self.cutmix):
             return None
         mean, std = mean.astype(np.float32), std.astype(np.float32)
 
-        def prepare(
-            key: Array, images: Images, targets: Targets
-        ) -> tuple[Images, Targets]:
+        def prepare(key: Array, batch: Batch, strengths: Strengths) -> Batch:
+            images, labels = batch
             augment_key, mix_key = jax.random.split(key)
             if self.randaugment_ops:
                 pixels = randaugment.augment(
                     augment_key,
                     images * std + mean,
                     num_ops=self.randaugment_ops,
-                    magnitude=self.randaugment_magnitude,
+                    magnitude=strengths.randaugment,
                 )
                 images = (pixels - mean) / std
             return mixing.mix(
-                mix_key, images, targets, mixup=self.mixup, cutmix=self.cutmix
+                mix_key,
+                images,
+                jax.nn.one_hot(labels, num_classes),
+                mixup=strengths.mixup if self.mixup else None,
+                cutmix=strengths.cutmix if self.cutmix else None,
             )
 
         return prepare

@@ -33,11 +33,11 @@ from rich.progress import track
 from nas.runs import provenance
 from search_space import codec, spaces, zoo
 from search_space.files import write_whole
-from search_space.spec import ArchSpec
+from search_space.spec import ArchSpec, with_dropout
 from trainers import optim
 from trainers.child import ChildConfig
 from trainers.data import catalog
-from trainers.data.placement import feed_of
+from trainers.data.placement import data_loader
 from trainers.runtime import allocator, compilation
 
 RESULTS = Path("experiments/results/children.json")
@@ -179,17 +179,17 @@ def as_child(spec: ArchSpec, resolution: int) -> ArchSpec:
         in_channels=1,
         num_classes=10,
         drop_path=0.0,
-        head=dataclasses.replace(spec.head, dropout=0.0),
+        head=with_dropout(spec.head, 0.0),
     )
 
 
 def write_batches(path: Path, config: ChildConfig) -> None:
     """Writes the batches that our side trains on, for the other one."""
-    feed = feed_of(catalog.load("digits", seed=0), config.resolution)
+    loader = data_loader(catalog.load("digits", seed=0), config.resolution)
     train = list(
-        feed.train_batches(batch_size=config.batch_size, steps=config.steps, seed=0)
+        loader.train_batches(batch_size=config.batch_size, steps=config.steps, seed=0)
     )
-    evaluation = list(feed.eval_batches(batch_size=config.batch_size))
+    evaluation = list(loader.eval_batches(batch_size=config.batch_size))
     keep = np.concatenate([np.asarray(mask) for *_, mask in evaluation])
     schedule = optim.Cosine(peak=config.learning_rate, warmup=config.warmup)
     np.savez(

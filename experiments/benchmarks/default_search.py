@@ -30,6 +30,7 @@ import tyro
 
 from nas.runs import journal, provenance
 from nas.runs.run_folder import RunFolder
+from nas.study.trial import CompletedTrial
 from search_space.files import write_whole
 from trainers.runtime import compilation
 
@@ -84,36 +85,34 @@ def search(controller: str, seed: int, options: Options, cache: Path) -> dict[st
 
 def summary(read: journal.Contents) -> dict[str, Any]:
     """Returns the figures that follow from a journal."""
-    children = read.trained
+    children = read.completed
     quarter = max(1, len(children) // 4)
     best = max(children, key=lambda child: child.reward)
     spent = [child.seconds for child in children]
-    worked = sum(s.compile + s.train + s.eval for s in spent)
+    worked = sum(s.total for s in spent)
     return {
-        "children": len(read.children),
-        "infeasible": len(read.failed),
+        "children": len(read.trials),
+        "infeasible": len(read.infeasible),
         "first_reward_s": children[0].finished - read.header.created,
         "first_quarter": statistics.mean(c.reward for c in children[:quarter]),
         "last_quarter": statistics.mean(c.reward for c in children[-quarter:]),
         "best": {
             "reward": best.reward,
-            "accuracy": best.accuracy,
-            "num_macs": best.num_macs,
+            "accuracy": best.metrics["accuracy"],
+            "num_macs": best.metrics["num_macs"],
         },
         "compile_share": sum(s.compile for s in spent) / worked,
         "wait_s": statistics.mean(_waits(children)),
     }
 
 
-def _waits(children: tuple[journal.Trained, ...]) -> list[float]:
+def _waits(children: tuple[CompletedTrial, ...]) -> list[float]:
     """Seconds of each worker between two children in which it did not work."""
     by_worker = defaultdict(list)
     for child in children:
         by_worker[child.worker].append(child)
     return [
-        later.finished
-        - earlier.finished
-        - (later.seconds.compile + later.seconds.train + later.seconds.eval)
+        later.finished - earlier.finished - (later.seconds.total)
         for finished in by_worker.values()
         for earlier, later in itertools.pairwise(finished)
     ]

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas.study import reward
+from nas.study.reward import Reward
 from search_space import cost, spaces, zoo
 from search_space.space import SearchSpace
 from trainers import surrogate
@@ -25,13 +25,13 @@ Floats = NDArray[np.float64]
 class Task:
     """What a search maximizes, and what its networks are worth in the end.
 
-    Accuracies are predicted top-1 in points; `weigh(accuracy, multiply-adds)` is the
+    Accuracies are predicted top-1 in points; `weigh(metrics)` is the
     reward. Networks above `limit` multiply-adds are worth nothing, others their reward.
     """
 
     space: SearchSpace
     top1: surrogate.Predictor
-    weigh: Callable[[float, float], float]
+    weigh: Reward
     limit: float = float("inf")
 
     def accuracies(self, tokens: Tokens) -> Floats:
@@ -47,7 +47,9 @@ class Task:
         """Returns rewards [n] of tokens [n, D], without noise."""
         accuracies, costs = self.accuracies(tokens), self.costs(tokens)
         pairs = zip(accuracies.tolist(), costs.tolist(), strict=True)
-        return np.array([self.weigh(accuracy, macs) for accuracy, macs in pairs])
+        return np.array(
+            [self.weigh({"accuracy": top1, "num_macs": macs}) for top1, macs in pairs]
+        )
 
     def worths(self, tokens: Tokens, rewards: Floats) -> Floats:
         """Returns what tokens [n, D] with `rewards` [n], without noise, are worth."""
@@ -63,7 +65,7 @@ def soft() -> Task:
     return Task(
         space=spaces.load(found.about.space),
         top1=found.predictors[surrogate.TOP1],
-        weigh=reward.soft(TARGET),
+        weigh=reward.soft("num_macs", TARGET),
     )
 
 
@@ -75,7 +77,9 @@ def constrained() -> Task:
     is worth nothing.
     """
     limit = float(cost.num_macs(zoo.load("efficientnet-b0")))
-    return dataclasses.replace(soft(), weigh=reward.hard(limit), limit=limit)
+    return dataclasses.replace(
+        soft(), weigh=reward.hard("num_macs", limit), limit=limit
+    )
 
 
 @functools.cache

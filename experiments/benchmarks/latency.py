@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         write_whole(parsed.output, json.dumps(document, indent=2) + "\n")
     except (ValueError, OSError) as error:
-        return models.complain("latency", error)
+        return models.print_error("latency", error)
     print(
         f"{spec.name} at {spec.resolution} pixels on {latency.device()},"
         f" {parsed.clock} time"

@@ -32,13 +32,16 @@ from trainers import optim
 from trainers.networks import classifier
 from trainers.networks.normalization import normalize_batch
 from trainers.networks.units import Mode
+from trainers.phases import Strengths
 from trainers.runtime import compilation
 from trainers.steps import executables
 from trainers.steps.chained import ChainedStep
 from trainers.steps.executables import Executables, Recipe, StepInputs, UnitDef
+from trainers.tasks.classification import Classification
 
 ROUNDS = 8
 STEPS = 4
+STRENGTHS = Strengths(weight_decay=1e-5, label_smoothing=0.1)
 MATRIX = 1024  # side of the product that gives the machine's peak
 
 
@@ -68,6 +71,7 @@ def profile(spec: ArchSpec, recipe: Recipe, batch_size: int) -> dict[str, Any]:
         learning_rate=jnp.float32(1e-3),
         norm_momentum=jnp.float32(0.9),
         ema_decay=jnp.float32(0.0),
+        strengths=jax.tree.map(jnp.float32, STRENGTHS),
     )
     model = classifier.build(spec, seed=0)
     network, states = executables.split(model, recipe)
@@ -80,7 +84,7 @@ def profile(spec: ArchSpec, recipe: Recipe, batch_size: int) -> dict[str, Any]:
     for _ in range(ROUNDS + 1):
         start = time.perf_counter()
         for _ in range(STEPS):
-            states, _ = chained(states, images, labels, inputs)
+            states, _ = chained(states, (images, labels), inputs)
         jax.block_until_ready(states)
         ours.append((time.perf_counter() - start) / STEPS * 1e3)
         start = time.perf_counter()
@@ -89,7 +93,7 @@ def profile(spec: ArchSpec, recipe: Recipe, batch_size: int) -> dict[str, Any]:
         jax.block_until_ready(plain_state)
         theirs.append((time.perf_counter() - start) / STEPS * 1e3)
     for _ in range(ROUNDS):
-        states, _ = clocked(states, images, labels, inputs)
+        states, _ = clocked(states, (images, labels), inputs)
     step_ms, plain_ms = (statistics.median(times[1:]) for times in (ours, theirs))
     macs = 3 * batch_size * cost.profile(spec).num_macs  # forward and two gradients
     return {
@@ -134,7 +138,7 @@ class Clock:
             self._maps[index] = outputs[0].shape
             return outputs
 
-        return Executables(forward, timed(found.backward), timed(found.classify))
+        return Executables(forward, timed(found.backward), timed(found.learn))
 
     def by_kind(self, names: list[str], recipe: Recipe) -> dict[str, float]:
         """Milliseconds of a step by kind of unit; batch norm and optimizer apart."""
@@ -190,10 +194,7 @@ def plain_step(model: classifier.Classifier, recipe: Recipe) -> tuple[Any, list[
     def loss_of(params, stats, images, labels, inputs):
         merged = nnx.merge(graphdef, params, stats, copy=True)
         logits = merged(images, Mode(train=True, momentum=inputs.norm_momentum))
-        targets = optax.smooth_labels(
-            jax.nn.one_hot(labels, logits.shape[-1]), recipe.label_smoothing
-        )
-        loss = optax.softmax_cross_entropy(logits, targets).mean()
+        loss = recipe.task.loss(logits, (labels,), inputs.strengths)
         return loss, nnx.state(merged, nnx.BatchStat)
 
     @partial(jax.jit, donate_argnums=(0, 1, 2))
@@ -202,7 +203,11 @@ def plain_step(model: classifier.Classifier, recipe: Recipe) -> tuple[Any, list[
             params, stats, images, labels, inputs
         )
         updates, optimizer = rule.update(
-            grads, optimizer, params, learning_rate=inputs.learning_rate
+            grads,
+            optimizer,
+            params,
+            learning_rate=inputs.learning_rate,
+            weight_decay=inputs.strengths.weight_decay,
         )
         return optax.apply_updates(params, updates), stats, optimizer, loss
 
@@ -245,7 +250,11 @@ def _optimizer_ms(recipe: Recipe, shapes: list[tuple[int, ...]]) -> float:
     @partial(jax.jit, compiler_options=compilation.options())
     def update(params, state):
         updates, state = rule.update(
-            params, state, params, learning_rate=jnp.float32(1e-3)
+            params,
+            state,
+            params,
+            learning_rate=jnp.float32(1e-3),
+            weight_decay=jnp.float32(1e-5),
         )
         return optax.apply_updates(params, updates), state
 
@@ -269,7 +278,7 @@ def peak_gmacs() -> float:
 
 def main(options: Options) -> None:
     """Profiles the children and prints what was found."""
-    recipe = Recipe(optimizer=optim.Optimizer(name="adamw"), label_smoothing=0.1)
+    recipe = Recipe(task=Classification(), optimizer=optim.Optimizer(name="adamw"))
     children = random_children(
         options.children, resolution=options.resolution, seed=options.seed
     )

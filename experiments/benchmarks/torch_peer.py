@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812  # pyright: ignore[reportMissingIm
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
 
 from search_space import layers
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 
 _EPSILON = 1e-3
 
@@ -150,7 +150,7 @@ def build(spec: ArchSpec) -> nn.Module:
                 parts.append(conv)
             case MBConvStage() as stage if block.skip in ("none", "identity"):
                 parts.append(MBConv(block, stage))
-            case Head(channels=int(channels)):
+            case ClassifierHead(channels=int(channels)):
                 head = ConvNorm(
                     block.in_channels,
                     channels,

@@ -1,1 +1,1 @@
-"""Optional checks against other implementations; they need packages of their own."""
+"""Optional checks: against other implementations, and of one commit against another."""

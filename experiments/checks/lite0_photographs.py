@@ -61,7 +61,7 @@ def main() -> int:
     theirs = reference_logits(path, (pixels - _MEAN) / _STD)
     forward, arrays = folding.logits_of(folding.fold(model.network))
     ours = np.asarray(
-        jax.jit(forward)(arrays, model.card.standardise(jnp.asarray(pixels)))
+        jax.jit(forward)(arrays, model.metadata.standardise(jnp.asarray(pixels)))
     )
     names = class_names()
     for name, logits in zip(pictures, ours, strict=True):
@@ -99,13 +99,13 @@ def load(spec: ArchSpec, path: Path) -> saved.Model:
         file = Path(folder) / "timm.safetensors"
         saved.write_safetensors(file, weights)
         network, _ = initial.network(spec, str(file), seed=0)
-    card = saved.Card(
+    metadata = saved.ModelMetadata(
         mean=(_MEAN,) * 3,
         std=(_STD,) * 3,
         class_names=tuple(map(str, range(spec.num_classes))),
         weights=path.name,
     )
-    return saved.Model(spec=spec, network=network, card=card)
+    return saved.Model(spec=spec, network=network, metadata=metadata)
 
 
 def renamed(spec: ArchSpec, weights: weight_files.Weights) -> weight_files.Weights:

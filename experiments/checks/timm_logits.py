@@ -167,13 +167,13 @@ def _forms(
     spec: ArchSpec, network: Classifier, folder: Path
 ) -> dict[str, Callable[[Images], Logits]]:
     """Returns the network as it is, folded, and as `nas.export` writes it."""
-    as_it_is = saved.Card(
+    as_it_is = saved.ModelMetadata(
         mean=(0.0,) * spec.in_channels,
         std=(1.0,) * spec.in_channels,
         class_names=tuple(map(str, range(spec.num_classes))),
         weights="of timm's network",
     )
-    model = saved.Model(spec=spec, network=network, card=as_it_is)
+    model = saved.Model(spec=spec, network=network, metadata=as_it_is)
     for file_format in ("onnx", "stablehlo"):
         export.write(folder / file_format, model, file_format)
     session = onnxruntime.InferenceSession(folder / "onnx" / "network.onnx")

@@ -92,7 +92,11 @@ def _training_bytes(spec: ArchSpec) -> int:
 
         grads, new_stats = jax.grad(loss_of, has_aux=True)(params)
         updates, new_state = rule.update(
-            grads, state, params, learning_rate=jnp.float32(0.1)
+            grads,
+            state,
+            params,
+            learning_rate=jnp.float32(0.1),
+            weight_decay=jnp.float32(1e-5),
         )
         return optax.apply_updates(params, updates), new_stats, new_state
 

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, text in files.items():
             (parsed.output / name).write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
-        return command_line.complain(_PROGRAM, error, 2)
+        return command_line.print_error(_PROGRAM, error, 2)
     print(f"Written to {parsed.output}: {', '.join(files)}")
     if "PROJECT" in files["gpu.yaml"]:
         print(f"They name no project of yours yet: edit {parsed.settings}, run again")

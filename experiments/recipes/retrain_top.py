@@ -23,6 +23,7 @@ from nas import train
 from nas.options import command_line, definition
 from nas.options.command_line import UsageError
 from nas.runs import journal, run_folder
+from nas.study.trial import CompletedTrial
 from search_space import codec, files
 
 _PROGRAM = "experiments.recipes.retrain_top"
@@ -50,9 +51,9 @@ class Arguments:
     """K/N: this machine takes the K-th of N parts."""
 
 
-def best(contents: journal.Contents, number: int) -> list[journal.Trained]:
+def best(contents: journal.Contents, number: int) -> list[CompletedTrial]:
     """Returns the children with the highest rewards, the best first."""
-    ranked = sorted(contents.trained, key=lambda child: child.reward, reverse=True)
+    ranked = sorted(contents.completed, key=lambda child: child.reward, reverse=True)
     return ranked[:number]
 
 
@@ -94,7 +95,7 @@ def _flags(arguments: Arguments, contents: journal.Contents) -> list[str]:
     return [text for flag, value in given.items() for text in (flag, str(value))]
 
 
-def _ranking(children: Sequence[journal.Trained], output: Path) -> str:
+def _ranking(children: Sequence[CompletedTrial], output: Path) -> str:
     rows = []
     for rank, child in enumerate(children, start=1):
         result = output / f"rank-{rank:02d}" / "result.json"
@@ -102,8 +103,8 @@ def _ranking(children: Sequence[journal.Trained], output: Path) -> str:
             {
                 "rank": rank,
                 "index": child.index,
-                "num_macs": child.num_macs,
-                "accuracy_in_search": child.accuracy,
+                "num_macs": child.metrics["num_macs"],
+                "accuracy_in_search": child.metrics["accuracy"],
                 "retrained": json.loads(result.read_text())
                 if result.exists()
                 else None,
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(tyro.cli(Arguments, args=arguments, prog=f"python -m {_PROGRAM}"))
     except (UsageError, ValueError, OSError) as error:
-        return command_line.complain(_PROGRAM, error, 2)
+        return command_line.print_error(_PROGRAM, error, 2)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import ValidationError
@@ -12,26 +12,47 @@ from nas.evaluation.latency_table import LatencyTable
 from nas.evaluation.run_data import RunData
 from nas.options import definition
 from nas.options.definition import FLOPS, SURROGATE, Definition, EvaluationOptions
-from search_space import cost, spaces
+from nas.study.metrics import ACCURACY, COUNTED, LATENCY_MS, Metric, by_name
+from search_space import references, spaces
 from search_space.space import SearchSpace
 from search_space.spec import ArchSpec, explain
 from trainers import child, surrogate
 from trainers.child import ChildConfig
 from trainers.data import catalog, fingerprint
 from trainers.data.dataset import Dataset
-from trainers.measurement import Infeasible, Measurement
+from trainers.measurement import Infeasible, Measured
 from trainers.surrogate import Surrogate
 
-Evaluate = Callable[[ArchSpec, int], Measurement | Infeasible]
+Evaluate = Callable[[ArchSpec, int], Measured | Infeasible]
 """(spec, seed) -> what came of it."""
+
+
+TRAIN = "train"
+SPEED = Metric(name="images_per_second", unit="images/s", goal="max")
+"""Of training, compilation left out."""
 
 
 class EvaluationError(RuntimeError):
     """No child can be evaluated: the fault is not any child's."""
 
 
+Place = Literal["workers", "driver"]
+"""Where trials are measured: by Ray's workers, or at once in the driver's process."""
+
+
+@runtime_checkable
 class Evaluator(Protocol):
     """Says how to measure. It is sent to every worker, so it holds no data."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What every measured trial has, all of it."""
+        ...
+
+    @property
+    def place(self) -> Place:
+        """Where it runs: what takes no time, such as a prediction, in the driver."""
+        ...
 
     def prepare(self) -> Evaluate:
         """Loads what every child needs, once for each worker."""
@@ -48,6 +69,16 @@ class TrainChildren:
     options: EvaluationOptions
     config: ChildConfig
     seed: int
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `Evaluator`."""
+        return (ACCURACY, SPEED)
+
+    @property
+    def place(self) -> Place:
+        """See `Evaluator`."""
+        return "workers"
 
     def load(self) -> Dataset:
         """Loads the data set.
@@ -67,7 +98,7 @@ class TrainChildren:
         """Loads the data; training compiles as it goes, and keeps what it compiled."""
         dataset = self.load()
 
-        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+        def evaluate(spec: ArchSpec, seed: int) -> Measured | Infeasible:
             return child.evaluate(spec, dataset=dataset, config=self.config, seed=seed)
 
         return evaluate
@@ -82,6 +113,18 @@ class PredictChildren:
 
     objective: str
 
+    @property
+    def place(self) -> Place:
+        """See `Evaluator`."""
+        return "driver"
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `Evaluator`."""
+        if self.objective == FLOPS:
+            return (ACCURACY,)
+        return (ACCURACY, definition.speed_metric(self.objective))
+
     def prepare(self) -> Evaluate:
         """Loads the predictors."""
         found = surrogate.load()
@@ -89,20 +132,13 @@ class PredictChildren:
         accuracy = found.predictors[surrogate.TOP1]
         speed = None if self.objective == FLOPS else found.predictors[self.objective]
 
-        def evaluate(spec: ArchSpec, seed: int) -> Measurement:
+        def evaluate(spec: ArchSpec, seed: int) -> Measured:
             del seed  # a prediction has no chance in it
             tokens = np.array([space.encode(spec)], np.int32)
-            return Measurement(
-                accuracy=float(accuracy.predict(tokens)[0][0]) / 100.0,
-                losses=(),
-                images_per_second=0.0,
-                compile_seconds=0.0,
-                train_seconds=0.0,
-                eval_seconds=0.0,
-                num_params=cost.num_params(spec),
-                num_macs=cost.num_macs(spec),
-                objective=None if speed is None else float(speed.predict(tokens)[0][0]),
-            )
+            metrics = {"accuracy": float(accuracy.predict(tokens)[0][0]) / 100.0}
+            if speed is not None:
+                metrics[self.objective] = float(speed.predict(tokens)[0][0])
+            return Measured(metrics=metrics)
 
         return evaluate
 
@@ -119,6 +155,16 @@ class TrainInProportion:
     children: TrainChildren
     resolution: int
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `Evaluator`."""
+        return self.children.metrics
+
+    @property
+    def place(self) -> Place:
+        """See `Evaluator`."""
+        return "workers"
+
     def config(self, spec: ArchSpec) -> ChildConfig:
         """Returns the budget for `spec`."""
         config = self.children.config
@@ -129,7 +175,7 @@ class TrainInProportion:
         """Loads the data; training compiles as it goes, and keeps what it compiled."""
         dataset = self.children.load()
 
-        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+        def evaluate(spec: ArchSpec, seed: int) -> Measured | Infeasible:
             return child.evaluate(
                 spec, dataset=dataset, config=self.config(spec), seed=seed
             )
@@ -144,15 +190,28 @@ class WithLatency:
     evaluator: Evaluator
     table: LatencyTable
 
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `Evaluator`."""
+        return (*self.evaluator.metrics, LATENCY_MS)
+
+    @property
+    def place(self) -> Place:
+        """See `Evaluator`."""
+        return self.evaluator.place
+
     def prepare(self) -> Evaluate:
         """Loads what `evaluator` needs."""
         inner = self.evaluator.prepare()
 
-        def evaluate(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+        def evaluate(spec: ArchSpec, seed: int) -> Measured | Infeasible:
             outcome = inner(spec, seed)
             if isinstance(outcome, Infeasible):
                 return outcome
-            return dataclasses.replace(outcome, objective=self.table.predict(spec))
+            predicted = {LATENCY_MS.name: self.table.predict(spec)}
+            return dataclasses.replace(
+                outcome, metrics={**outcome.metrics, **predicted}
+            )
 
         return evaluate
 
@@ -197,14 +256,47 @@ def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
     Raises:
       ValueError: if what it needs cannot be had, or does not go together. One line.
     """
-    if run.evaluation.evaluator == SURROGATE:
+    name = run.evaluation.evaluator
+    if name == SURROGATE:
         return _build_surrogate(run, space)
+    if references.is_reference(name):
+        return _own(name), RunData(description=f"none of ours: {name} measures")
+    if name != TRAIN:
+        raise ValueError(
+            f"--evaluator must be {TRAIN}, {SURROGATE} or module:object of your own, "
+            f"got {name[:80]!r}"
+        )
     if run.reward.objective != FLOPS:
         raise ValueError(
             f"--objective {run.reward.objective} is predicted, by --evaluator "
             f"{SURROGATE}; add that, or drop --objective"
         )
     return _build_training(run, space)
+
+
+def _own(name: str) -> Evaluator:
+    """Returns a user's evaluator: the object named, or what it returns when called.
+
+    Raises:
+      ValueError: if it is none, or its metrics are not metrics.
+    """
+    found: Any = references.load(name, "evaluator")
+    if not hasattr(found, "prepare") or isinstance(found, type):
+        if not callable(found):
+            raise ValueError(
+                f"--evaluator {name} must be an evaluator or return one, got "
+                f"{type(found).__name__}"
+            )
+        found = found()
+    lacking = [p for p in ("metrics", "place", "prepare") if not hasattr(found, p)]
+    if lacking:
+        raise ValueError(
+            f"--evaluator {name} must have metrics, place and prepare, and lacks "
+            f"{', '.join(lacking)}; nas.evaluation.evaluators.Evaluator says what they "
+            "are"
+        )
+    by_name([*found.metrics, *COUNTED])
+    return found
 
 
 def _data(dataset: Dataset) -> RunData:

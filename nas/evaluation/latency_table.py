@@ -18,20 +18,20 @@ import scipy.stats
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from search_space import files, layers
+from search_space import codec, files, layers
 from search_space.space import SearchSpace, StageChoices
 from search_space.spec import (
     MAX_RESOLUTION,
     ArchSpec,
+    ClassifierHead,
     ConvStage,
-    Head,
     Stage,
     Stem,
     explain,
 )
 from trainers.deploy import latency
 from trainers.networks import classifier
-from trainers.networks.classifier import Block
+from trainers.networks.blocks import Block
 
 _MAX_BYTES = 2**26  # a block takes some 200, and a space has thousands at most
 _PROGRESS = 100  # blocks between two lines on the screen
@@ -105,13 +105,14 @@ def key(block: layers.Block) -> str:
 
     Layers of a stage that do the same have the same key, wherever they stand.
     """
-    part = block.spec
-    if not isinstance(part, Stem | Head):
+    part, kind = block.spec, type(block.spec).__name__
+    if isinstance(part, ClassifierHead):
+        kind = "Head"  # as in the tables of the time when there was no other
+    elif not isinstance(part, Stem):
         part = dataclasses.replace(part, repeats=1, stride=block.stride)
-    fields = json.dumps(dataclasses.asdict(part))
     return (
         f"{block.in_size}x{block.in_size}x{block.in_channels}"
-        f" -> {block.out_channels} {type(part).__name__} {fields}"
+        f" -> {block.out_channels} {kind} {json.dumps(codec.to_json(part))}"
     )
 
 
@@ -122,21 +123,19 @@ def blocks_of(space: SearchSpace, resolution: int) -> dict[str, layers.Block]:
         base.stem, in_channels=base.in_channels, in_size=resolution
     )
     found = [stem]
-    maps = {(stem.out_channels, stem.out_size)}
+    maps = {stem.output}
     for offered in space.stages:
-        entering, maps = maps, set[tuple[int, int]]()
+        entering, maps = maps, set[layers.MapShape]()
         for stage, (channels, size) in itertools.product(
             _stages(offered), sorted(entering)
         ):
             own = layers.stage_blocks(stage, in_channels=channels, in_size=size)
             found += own[:2]  # the others are as the second
-            maps.add((own[-1].out_channels, own[-1].out_size))
-    found += [
-        layers.head_block(
-            base.head, in_channels=channels, in_size=size, num_classes=base.num_classes
+            maps.add(own[-1].output)
+    for last in sorted(maps):
+        found += layers.head_blocks(
+            base.head, entering=(last,), num_classes=base.num_classes
         )
-        for channels, size in sorted(maps)
-    ]
     return {key(block): block for block in found}
 
 
@@ -256,11 +255,12 @@ def _network_block(block: layers.Block, base: ArchSpec) -> Block:
         return classifier.build(base, seed=0).blocks[0]
     # A stem that delivers the block's input; the resolution does not bind a network.
     entry = Stem(channels=block.in_channels, kernel=1, stride=1)
-    if isinstance(part, Head):
+    if isinstance(part, ClassifierHead):
         stage = ConvStage(channels=block.in_channels, kernel=1, stride=1, repeats=1)
     else:
         stage = dataclasses.replace(part, repeats=1, stride=block.stride)
     spec = dataclasses.replace(
         base, stem=entry, stages=(stage,), resolution=MAX_RESOLUTION
     )
-    return classifier.build(spec, seed=0).blocks[-1 if isinstance(part, Head) else 1]
+    network = classifier.build(spec, seed=0)
+    return network.head if isinstance(part, ClassifierHead) else network.blocks[1]

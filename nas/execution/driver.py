@@ -1,62 +1,148 @@
-"""Carries out a search that has been checked: workers, screen, signals, exit status.
+"""Runs a study, whatever is searched: folder, workers, screen, signals, exit status.
 
-What is searched, and what is made of the results, is the caller's: `nas.search` looks
-for an architecture, `nas.scale` for coefficients.
+What is searched, and what is made of the results, is the program's: `nas.search` looks
+for an architecture, `nas.scale` for coefficients, `experiments.scaling` compares.
 """
 
 import contextlib
 import dataclasses
-import os
 import shlex
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from controller.interface import Controller, HasPolicy
-from nas.evaluation.evaluators import EvaluationError, Evaluator, PredictChildren
-from nas.execution import in_process, resources
+from nas.evaluation.evaluators import EvaluationError, Evaluator
+from nas.evaluation.run_data import RunData
+from nas.execution import in_process, resources, run_start
 from nas.execution.interrupts import Interrupted, Interrupts
-from nas.execution.resources import (
-    Allotment,
-    NotThereError,
-    ResourceError,
-    WorkerOptions,
-)
+from nas.execution.resources import ResourceError, WorkerOptions, WorkerResources
 from nas.monitoring.display import display
 from nas.monitoring.policy_log import PolicyLog
 from nas.monitoring.progress import Progress
 from nas.monitoring.scalars import Scalars
-from nas.options import terminal
-from nas.options.command_line import NOBODY_READS, complain
-from nas.options.objective import MULTIPLY_ADDS, Objective
-from nas.runs import journal
+from nas.options import command_line, terminal
+from nas.options.command_line import NOBODY_READS, UsageError
+from nas.runs import journal, store
 from nas.runs.run_folder import RunFolder
+from nas.runs.store import RunStore
+from nas.study.metrics import COUNTED, Metric
 from nas.study.proposals import Proposals
-from nas.study.session import Decoder, ReplayError, Reward, Session
+from nas.study.reward import Reward
+from nas.study.study import Decoder, Listener, Study
 from trainers.runtime import compilation
-
-# A GPU machine takes minutes to start, and a cloud that has none to give takes longer.
-_PATIENCE_SECONDS = 1800.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Undertaking:
-    """A search that may start, its folder held. `contents` are its journal's."""
+class Setup:
+    """A study that may start: its parts, checked.
 
+    Attributes:
+      kind: what is searched, for the journal: `search`, `grid`, ...
+      definition: what defines the study, as a dataclass.
+      space: says what tokens stand for.
+      controller: proposes tokens.
+      reward: of a trial's metrics.
+      evaluator: measures trials.
+      objectives: names of the metrics that the front is over, the quality first.
+      data: what trials are measured on.
+      rewards_per_update: the controller learns whenever so many have arrived.
+      seed: of the controller and of the trials.
+      num_trials: in all, those of an earlier run included.
+      workers: who measures.
+      batch_size: images in a step of a trial; None where nothing is trained.
+      output: where a new run goes; None for a folder under runs/.
+      resume: the folder of the run to go on with, or None.
+      callbacks: told of every trial that starts and ends, beside the screen.
+    """
+
+    kind: str
+    definition: Any
     space: Decoder
     controller: Controller[Any]
     reward: Reward
     evaluator: Evaluator
+    objectives: tuple[str, ...]
+    data: RunData
     rewards_per_update: int
     seed: int
-    num_children: int
+    num_trials: int
     workers: WorkerOptions
-    batch_size: int
+    batch_size: int | None
+    output: Path | None = None
+    resume: Path | None = None
+    callbacks: tuple[Listener, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What every measured trial has."""
+        return (*self.evaluator.metrics, *COUNTED)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Started:
+    """A study whose folder is held. `contents` are its journal's, as it was found.
+
+    `note` is about data that cannot be checked, if they cannot.
+    """
+
+    setup: Setup
     folder: RunFolder
     contents: journal.Contents
-    objective: Objective = MULTIPLY_ADDS
+    note: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reporting:
+    """What a command says and writes of its study.
+
+    Attributes:
+      announce: prints what will be done.
+      finish: writes what was found, from the journal on the disk, and says where; also
+        after an interruption. May raise OSError.
+    """
+
+    announce: Callable[[Started, Console], None]
+    finish: Callable[[Started, Console], None]
+
+
+def main(program: str, prepare: Callable[[], tuple[Setup, Reporting] | int]) -> int:
+    """Runs a command's study from its beginning to its exit status.
+
+    Args:
+      program: the command, such as `nas.search`; with `--resume` it goes on.
+      prepare: returns the study and its reporting; or an exit status, where there is
+        no study to run. What is wrong with the command line it raises as ValueError,
+        UsageError or OSError.
+
+    Returns:
+      0: as many trials as asked for. 2: the command cannot be run as it stands. 1: the
+      study had to stop. 130, 143: interrupted. 141: nobody reads what it prints any
+      more. After the last three --resume goes on.
+    """
+    console = terminal.screen()
+    interrupts = Interrupts()
+    interrupts.install()
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                # The driver's JAX only runs the controller; accelerators are for
+                # the workers.
+                jax.config.update("jax_platforms", "cpu")
+                prepared = prepare()
+                if isinstance(prepared, int):
+                    return prepared
+                setup, reporting = prepared
+                check_workers(setup.workers)
+                started = start(setup, stack)
+            except (UsageError, ValueError, OSError) as error:
+                return command_line.print_error(program, error, 2)
+            return _carry_on(started, program, reporting, console, interrupts)
+    except Interrupted as interrupt:
+        return interrupt.exit_status
 
 
 def check_workers(options: WorkerOptions) -> None:
@@ -66,52 +152,87 @@ def check_workers(options: WorkerOptions) -> None:
       ResourceError: if they cannot.
     """
     resources.check(options)
-    if not _on_cluster() and not options.devices_per_child:
+    if not resources.on_cluster() and not options.devices_per_child:
         available = {"CPU": float(resources.local_cores())}
-        cores = Allotment(cpus=options.cpus_per_child, gpus=0.0, tpus=0)
+        cores = WorkerResources(cpus=options.cpus_per_child, gpus=0.0, tpus=0)
         resources.count_workers(options, cores, available)
 
 
-def carry_out(
-    undertaking: Undertaking,
-    console: Console,
-    interrupts: Interrupts,
-    *,
-    conclude: Callable[[], None],
-    resume: str,
-) -> int:
-    """Evaluates the children that are left, then concludes, whatever happened.
+def start(setup: Setup, stack: contextlib.ExitStack) -> Started:
+    """Takes the study's folder until `stack` lets go of it.
 
-    Args:
-      undertaking: the search.
-      console: the screen.
-      interrupts: installed.
-      conclude: writes what was found, from the journal on the disk. May raise OSError.
-      resume: the program that resumes such a search, such as `nas.search`.
-
-    Returns:
-      The exit status: 0, or as `nas.search.main` lists them.
+    Raises:
+      ValueError: if the folder cannot be had, its run was started with other data, or
+        its trials are none of the space.
+      OSError: if it cannot be written.
     """
-    status = 0
-    try:
-        _conduct(undertaking, console, interrupts)
-    except Interrupted as interrupt:
-        console.print("Interrupted: writing what was found; once more to quit at once.")
-        status = interrupt.exit_status
-    except BrokenPipeError:
-        terminal.discard_output()
-        status = NOBODY_READS
-    except (EvaluationError, ReplayError, ResourceError, OSError) as error:
-        status = complain(resume, error, 1)
-    try:
-        with interrupts.deferred():
-            conclude()
-    except OSError as error:
-        status = complain(resume, error, 1)
-    if status != 0:
-        path = shlex.quote(str(undertaking.folder.path))
-        line(console, "Go on with", f"python -m {resume} --resume {path}")
-    return status
+    folder, note = run_start.take(
+        stack,
+        output=setup.output,
+        resume=setup.resume,
+        kind=setup.kind,
+        definition=setup.definition,
+        num_trials=setup.num_trials,
+        metrics=setup.metrics,
+        objectives=setup.objectives,
+        seed=setup.seed,
+        data=setup.data,
+    )
+    contents = journal.read(folder.journal)
+    for trial in contents.trials:
+        setup.space.decode(trial.tokens)  # a ValueError here says what does not fit
+    return Started(setup=setup, folder=folder, contents=contents, note=note)
+
+
+def run(started: Started, console: Console, interrupts: Interrupts) -> None:
+    """Measures the trials that are left.
+
+    Raises:
+      Interrupted: on Ctrl-C or SIGTERM; what is finished is in the journal.
+      EvaluationError: if a trial ends in an exception.
+      ResourceError: if the cluster cannot hold the workers.
+      OSError: if the journal cannot be written.
+    """
+    setup = started.setup
+    if setup.num_trials <= len(started.contents.trials):
+        return
+    if setup.evaluator.place == "driver":
+        with (
+            _study(started) as study,
+            _watched(started, study, console),
+            interrupts.deferred(),
+        ):
+            in_process.run(study, setup.evaluator, check=interrupts.check)
+        return
+    # Workers on this machine will find the same, and nobody reads what they print.
+    if reason := compilation.refusal(compilation.default_cache_folder()):
+        line(console, "Cache", f"not used: {reason}")
+    from nas.execution import ray_workers  # here, because Ray takes seconds to import
+
+    # Ray forks as it starts, which it must do before JAX starts its threads.
+    with ray_workers.cluster() as resources_now:
+        interrupts.install()  # ray.init takes SIGTERM
+        options = setup.workers
+        each, num_workers = resources.wait_for_workers(
+            options, resources_now, lambda text: line(console, "Waiting", text)
+        )
+        if setup.batch_size is not None:
+            resources.check_batch(setup.batch_size, each)
+        num_workers = min(num_workers, setup.num_trials - len(started.contents.trials))
+        line(console, "Workers", f"{num_workers}, with {each} each")
+        with (
+            _study(started) as study,
+            _watched(started, study, console),
+            interrupts.deferred(),
+        ):
+            ray_workers.run(
+                study,
+                setup.evaluator,
+                resources=each,
+                num_workers=num_workers,
+                time_limit=options.child_time_limit,
+                check=interrupts.check,
+            )
 
 
 def line(console: Console, name: str, text: str) -> None:
@@ -120,133 +241,85 @@ def line(console: Console, name: str, text: str) -> None:
     console.print(shown, markup=False, highlight=False)
 
 
-def _conduct(
-    undertaking: Undertaking, console: Console, interrupts: Interrupts
-) -> None:
-    """Searches until there are enough children.
-
-    Raises:
-      Interrupted: on Ctrl-C or SIGTERM; what is finished is in the journal.
-      EvaluationError: if no child can be evaluated at all.
-      ReplayError: if the journal does not fit this version of the controller.
-      ResourceError: if the cluster cannot hold the workers.
-      OSError: if the journal cannot be written.
-    """
-    num_left = undertaking.num_children - len(undertaking.contents.children)
-    if num_left <= 0:
-        return
-    if isinstance(undertaking.evaluator, PredictChildren):
-        with (
-            _session(undertaking) as session,
-            _watched(undertaking, session, console),
-            interrupts.deferred(),
-        ):
-            in_process.run(session, undertaking.evaluator, check=interrupts.check)
-        return
-    # Workers on this machine will find the same, and nobody reads what they print.
-    if reason := compilation.refusal(compilation.default_cache_folder()):
-        line(console, "Cache", f"not used: {reason}")
-    from nas.execution import tune  # here, because Ray takes seconds to import
-
-    # Ray forks as it starts, which it must do before JAX starts its threads.
-    with tune.cluster() as resources_now:
-        interrupts.install()  # ray.init takes SIGTERM
-        workers = undertaking.workers
-        allotment, num_workers = _enlist(workers, resources_now, console)
-        resources.check_batch(undertaking.batch_size, allotment)
-        num_workers = min(num_workers, num_left)
-        line(console, "Workers", f"{num_workers}, with {allotment} each")
-        with (
-            _session(undertaking) as session,
-            _watched(undertaking, session, console),
-            interrupts.deferred(),
-        ):
-            tune.run(
-                session,
-                undertaking.evaluator,
-                allotment=allotment,
-                num_workers=num_workers,
-                time_limit=workers.child_time_limit,
-                check=interrupts.check,
-            )
-
-
-def _enlist(
-    options: WorkerOptions,
-    resources_now: Callable[[], Mapping[str, float]],
+def _carry_on(
+    started: Started,
+    program: str,
+    reporting: Reporting,
     console: Console,
-) -> tuple[Allotment, int]:
-    """Returns what each worker gets, and how many to use.
-
-    The machines of a cluster join when they are up. Where it is known how many workers
-    are wanted, the first of them is waited for, and the others are used as they come.
-
-    Raises:
-      ResourceError: if there is no room, in time, for a worker.
-    """
-    wanted = options.workers
-    if wanted is None or not _on_cluster():
-        allotment = resources.allot(options, resources_now())
-        return allotment, resources.count_workers(options, allotment, resources_now())
-    first = dataclasses.replace(options, workers=1)
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    is_announced = False
-    while True:
-        try:
-            allotment = resources.allot(first, resources_now())
-            resources.count_workers(first, allotment, resources_now())
-        except NotThereError:
-            if time.monotonic() >= deadline:
-                raise
-        else:
-            return allotment, wanted
-        if not is_announced:
-            line(console, "Waiting", "for a machine with room for a worker to join")
-            is_announced = True
-        time.sleep(1.0)
-
-
-def _on_cluster() -> bool:
-    return (os.environ.get("RAY_ADDRESS") or "local") != "local"
+    interrupts: Interrupts,
+) -> int:
+    """Announces, runs and finishes a study, whatever happens."""
+    num_done = len(started.contents.trials)
+    reporting.announce(started, console)
+    line(console, "Run folder", str(started.folder.path))
+    if started.note:
+        line(console, "Unchecked", started.note)
+    if num_done:
+        line(console, "Resumed", f"with {num_done} children done")
+    if num_done >= started.setup.num_trials:
+        line(console, "Done", f"all {num_done} children are there")
+    status = 0
+    try:
+        run(started, console, interrupts)
+    except Interrupted as interrupt:
+        console.print("Interrupted: writing what was found; once more to quit at once.")
+        status = interrupt.exit_status
+    except BrokenPipeError:
+        terminal.discard_output()
+        status = NOBODY_READS
+    except (EvaluationError, ResourceError, OSError) as error:
+        status = command_line.print_error(program, error, 1)
+    try:
+        with interrupts.deferred():
+            reporting.finish(started, console)
+    except OSError as error:
+        status = command_line.print_error(program, error, 1)
+    if status != 0:
+        path = shlex.quote(str(started.folder.path))
+        line(console, "Go on with", f"python -m {program} --resume {path}")
+    return status
 
 
 @contextlib.contextmanager
-def _session(undertaking: Undertaking) -> Iterator[Session]:
-    contents = undertaking.contents
-    with journal.Writer(undertaking.folder.journal, contents) as writer:
-        yield Session(
-            space=undertaking.space,
+def _study(started: Started) -> Iterator[Study]:
+    setup, folder = started.setup, started.folder
+    with RunStore(folder, started.contents) as kept:
+        study = Study(
+            space=setup.space,
             proposals=Proposals(
-                undertaking.controller,
-                seed=undertaking.seed,
-                batch_size=undertaking.rewards_per_update,
+                setup.controller,
+                seed=setup.seed,
+                rewards_per_update=setup.rewards_per_update,
             ),
-            reward=undertaking.reward,
-            seed=undertaking.seed,
-            num_children=undertaking.num_children,
-            contents=contents,
-            writer=writer,
+            reward=setup.reward,
+            metrics=setup.evaluator.metrics,
+            seed=setup.seed,
+            num_trials=setup.num_trials,
+            store=kept,
+            known=started.contents.trials,
+            snapshot=store.load_snapshot(folder),
         )
+        yield study
 
 
 @contextlib.contextmanager
-def _watched(
-    undertaking: Undertaking, session: Session, console: Console
-) -> Iterator[None]:
-    """Shows the session on the screen and logs it for TensorBoard."""
+def _watched(started: Started, study: Study, console: Console) -> Iterator[None]:
+    """Shows the study on the screen, logs it, and tells the callbacks of it."""
     progress = Progress(
-        num_children=undertaking.num_children,
-        earlier=undertaking.contents.children,
-        objective=undertaking.objective,
+        num_trials=started.setup.num_trials,
+        objectives=started.contents.header.front,
+        earlier=started.contents.trials,
     )
-    session.watch(progress)  # first: the others read it
-    scalars = Scalars(undertaking.folder.tensorboard, progress)
-    session.watch(scalars)
+    study.watch(progress)  # first: the others read it
+    scalars = Scalars(started.folder.tensorboard, progress)
+    study.watch(scalars)
     with contextlib.ExitStack() as stack:
         stack.callback(scalars.close)
-        if isinstance(undertaking.controller, HasPolicy):
-            log = PolicyLog(undertaking.folder.policy, progress, session.proposals)
+        if isinstance(started.setup.controller, HasPolicy):
+            log = PolicyLog(started.folder.policy, progress, study.proposals)
             stack.callback(log.close)
-            session.watch(log)
-        session.watch(stack.enter_context(display(console, progress)))
+            study.watch(log)
+        study.watch(stack.enter_context(display(console, progress)))
+        for callback in started.setup.callbacks:
+            study.watch(callback)
         yield

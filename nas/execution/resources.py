@@ -7,21 +7,26 @@ import dataclasses
 import fcntl
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import tyro
 
 from nas.options.command_line import UsageError
 from nas.options.quantity import format_duration, parse_duration
-from nas.runs.journal import MAX_IN_FLIGHT
+from nas.runs.journal import MAX_PENDING
 from trainers.runtime import private_folder
 
 TPU_CHIPS = (1, 2, 4, 8)  # what Ray can hand out of one TPU host
 
 # Two children on one GPU at half a GPU each must leave room for the CUDA contexts.
 _GPU_MEMORY_SHARE = 0.9
+
+
+# A GPU machine takes minutes to start, and a cloud that has none to give takes longer.
+_PATIENCE_SECONDS = 1800.0
 
 
 class ResourceError(ValueError):
@@ -70,7 +75,7 @@ class WorkerOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Allotment:
+class WorkerResources:
     """What Ray reserves for one child."""
 
     cpus: int
@@ -86,6 +91,12 @@ class Allotment:
         if self.tpus:
             request["TPU"] = self.tpus
         return request
+
+    @property
+    def ray_options(self) -> dict[str, Any]:
+        """The request as an actor's options."""
+        options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        return options | ({"resources": {"TPU": self.tpus}} if self.tpus else {})
 
     @property
     def num_devices(self) -> int:
@@ -123,9 +134,9 @@ def check(options: WorkerOptions) -> None:
     Raises:
       ResourceError: for such amounts.
     """
-    if options.workers is not None and not 1 <= options.workers <= MAX_IN_FLIGHT:
+    if options.workers is not None and not 1 <= options.workers <= MAX_PENDING:
         raise ResourceError(
-            f"--workers must be at least 1 and at most {MAX_IN_FLIGHT:,}, got"
+            f"--workers must be at least 1 and at most {MAX_PENDING:,}, got"
             f" {options.workers}"
         )
     if options.cpus_per_child < 1:
@@ -140,7 +151,7 @@ def check(options: WorkerOptions) -> None:
         )
 
 
-def allot(options: WorkerOptions, available: Mapping[str, float]) -> Allotment:
+def resolve(options: WorkerOptions, available: Mapping[str, float]) -> WorkerResources:
     """Returns what each child gets of `available`, which is in Ray's names.
 
     Devices are GPUs where there are any, else TPU chips.
@@ -169,16 +180,16 @@ def allot(options: WorkerOptions, available: Mapping[str, float]) -> Allotment:
             f"--devices-per-child {devices:g} needs GPUs or TPUs, and Ray sees none; "
             "drop it, or start Ray with --num-gpus where it does not find them"
         )
-    return Allotment(cpus=options.cpus_per_child, gpus=gpus, tpus=tpus)
+    return WorkerResources(cpus=options.cpus_per_child, gpus=gpus, tpus=tpus)
 
 
-def check_batch(batch_size: int, allotment: Allotment) -> None:
+def check_batch(batch_size: int, worker_resources: WorkerResources) -> None:
     """Refuses a batch that cannot be split evenly over a child's devices.
 
     Raises:
       ResourceError: if it cannot.
     """
-    number = allotment.num_devices
+    number = worker_resources.num_devices
     if batch_size % number:
         raise ResourceError(
             f"--batch-size must be a multiple of the {number} devices of a child, got "
@@ -187,14 +198,16 @@ def check_batch(batch_size: int, allotment: Allotment) -> None:
 
 
 def count_workers(
-    options: WorkerOptions, allotment: Allotment, available: Mapping[str, float]
+    options: WorkerOptions,
+    worker_resources: WorkerResources,
+    available: Mapping[str, float],
 ) -> int:
     """Returns how many children fit into `available` (in Ray's names) at once.
 
     Raises:
       NotThereError: if that is none, or fewer than were asked for.
     """
-    request = allotment.ray_resources
+    request = worker_resources.ray_resources
     fitting = min(
         int(available.get(name, 0.0) / amount + 1e-9)
         for name, amount in request.items()
@@ -202,12 +215,58 @@ def count_workers(
     wanted = options.workers or max(1, fitting)
     if fitting < wanted:
         held = ", ".join(f"{available.get(name, 0.0):g} {name}" for name in request)
+        several = "s" if wanted > 1 else ""
         raise NotThereError(
-            f"{wanted} worker{'s' if wanted > 1 else ''} of {allotment} each must fit "
-            f"into what there is ({held}); ask for fewer with --workers, or for less "
-            "with --cpus-per-child and the like"
+            f"{wanted} worker{several} of {worker_resources} each must fit into what"
+            f" there is ({held}); ask for fewer with --workers, or for less with"
+            " --cpus-per-child and the like"
         )
     return wanted
+
+
+def on_cluster() -> bool:
+    """Whether RAY_ADDRESS names a cluster; else Ray runs on this machine."""
+    return (os.environ.get("RAY_ADDRESS") or "local") != "local"
+
+
+def wait_for_workers(
+    options: WorkerOptions,
+    available_now: Callable[[], Mapping[str, float]],
+    say: Callable[[str], None],
+) -> tuple[WorkerResources, int]:
+    """Returns what each worker gets, and how many to use.
+
+    The machines of a cluster join when they are up. Where it is known how many workers
+    are wanted, the first of them is waited for, and the others are used as they come.
+
+    Args:
+      options: what was asked for.
+      available_now: tells what there is, in Ray's names.
+      say: tells people what is waited for.
+
+    Raises:
+      ResourceError: if there is no room, in time, for a worker.
+    """
+    wanted = options.workers
+    if wanted is None or not on_cluster():
+        each = resolve(options, available_now())
+        return each, count_workers(options, each, available_now())
+    first = dataclasses.replace(options, workers=1)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    is_announced = False
+    while True:
+        try:
+            each = resolve(first, available_now())
+            count_workers(first, each, available_now())
+        except NotThereError:
+            if time.monotonic() >= deadline:
+                raise
+        else:
+            return each, wanted
+        if not is_announced:
+            say("for a machine with room for a worker to join")
+            is_announced = True
+        time.sleep(1.0)
 
 
 def local_cores() -> int:

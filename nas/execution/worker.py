@@ -1,75 +1,62 @@
-"""What runs on a worker: a Ray Tune trainable that evaluates one child a step.
+"""What runs on a worker: an actor that measures one trial after another.
 
-Kept apart from `nas.execution.tune` so that a worker imports no controller.
+Kept apart from what drives it, so that a worker imports no controller.
 """
 
 import dataclasses
 import os
 import platform
-from typing import Any
 
 import jax
-from ray import tune
 
-from nas.evaluation.evaluators import Evaluator
-from nas.execution.resources import Allotment, claim_cores
-from nas.runs import journal
+from nas.evaluation.evaluators import Evaluate, Evaluator
+from nas.execution.resources import WorkerResources, claim_cores
+from nas.study.trial import Worker
 from search_space import codec
-from trainers.measurement import Infeasible, Measurement
+from trainers.measurement import Infeasible, Measured
 from trainers.runtime import compilation
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What comes back for a child; `worker` is None if none lived to send it."""
+    """What comes back for a trial."""
 
-    outcome: Measurement | Infeasible
-    worker: journal.Worker | None
+    outcome: Measured | Infeasible
+    worker: Worker
 
 
-class ChildTrainable(tune.Trainable):
-    """Evaluates the child in its config and is done; its actor takes the next one.
+class TrialWorker:
+    """Measures trials; `prepare` comes first."""
 
-    The config has `spec` (JSON text) and `seed`. The result has `report`.
-    """
+    _evaluate: Evaluate
 
-    def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  # what with_parameters calls
-        self, config: dict[str, Any], evaluator: Evaluator, allotment: Allotment
-    ) -> None:
-        """Takes its cores, before JAX starts, and loads what every child needs.
+    def prepare(self, evaluator: Evaluator, resources: WorkerResources) -> None:
+        """Takes its cores, before JAX starts, and loads what every trial needs.
 
         Raises:
           RuntimeError: if JAX does not find the accelerator that Ray gave it.
         """
-        del config
-        os.environ.update(allotment.environment)
-        if allotment.gpus or allotment.tpus:
-            _check_platform(allotment)
+        os.environ.update(resources.environment)
+        if resources.gpus or resources.tpus:
+            _check_platform(resources)
         else:
-            self._claim = claim_cores(allotment.cpus)  # held as long as the process
+            self._claim = claim_cores(resources.cpus)  # held as long as the process
             jax.config.update("jax_platforms", "cpu")
         compilation.use_cache(compilation.default_cache_folder())
         self._evaluate = evaluator.prepare()
 
-    def step(self) -> dict[str, Any]:
-        """Evaluates the child."""
-        spec = codec.loads(self.config["spec"])
-        outcome = self._evaluate(spec, self.config["seed"])
-        worker = journal.Worker(host=platform.node(), pid=os.getpid())
-        return {"done": True, "report": Report(outcome, worker)}
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Accepts the next child: nothing here depends on the last one."""
-        del new_config
-        return True
+    def measure(self, spec: str, seed: int) -> Report:
+        """Measures the architecture whose JSON `spec` is."""
+        outcome = self._evaluate(codec.loads(spec), seed)
+        return Report(outcome, Worker(host=platform.node(), pid=os.getpid()))
 
 
-def _check_platform(allotment: Allotment) -> None:
+def _check_platform(resources: WorkerResources) -> None:
     devices = jax.local_devices()
     found = devices[0].platform
-    if found not in allotment.platforms or len(devices) != allotment.num_devices:
+    if found not in resources.platforms or len(devices) != resources.num_devices:
         raise RuntimeError(
-            f"a worker with {allotment} must find just that with JAX, and JAX found "
+            f"a worker with {resources} must find just that with JAX, and JAX found "
             f"{len(devices)} of {found!r}; install JAX for the accelerator on every "
             "node, such as jax[cuda13]"
         )

@@ -1,10 +1,10 @@
 """The screen during a search: a live panel, or plain lines where there is no terminal.
 
-Both are listeners of a `Session`, fed by one `Progress`.
+Both are listeners of a `Study`, fed by one `Progress`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,9 +17,9 @@ from rich.text import Text
 
 from nas.monitoring.progress import Progress
 from nas.options import terminal
-from nas.options.objective import MULTIPLY_ADDS, Objective
-from nas.runs import journal
-from nas.study.session import Job
+from nas.options.quantity import format_metric
+from nas.study.metrics import NUM_MACS, Metric
+from nas.study.trial import FinishedTrial, InfeasibleTrial, Trial
 
 # Plain lines are for logs: a fast search must not write thousands of them.
 _SECONDS_BETWEEN_LINES = 0.5
@@ -50,14 +50,14 @@ class PlainDisplay:
     def __exit__(self, *_: object) -> None:
         """Nothing to take down."""
 
-    def started(self, job: Job) -> None:
+    def started(self, trial: Trial) -> None:
         """Says nothing."""
 
-    def finished(self, child: journal.Child) -> None:
+    def finished(self, child: FinishedTrial) -> None:
         """Prints the child's line, unless one was printed just before."""
         progress = self._progress
         now = self._clock()
-        always = child is progress.best or progress.num_done >= progress.num_children
+        always = child is progress.best or progress.num_done >= progress.num_trials
         if not always and now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
@@ -93,10 +93,10 @@ class LiveDisplay:
         """Leaves the last state on the screen."""
         self._live.stop()
 
-    def started(self, job: Job) -> None:
+    def started(self, trial: Trial) -> None:
         """The panel refreshes by itself."""
 
-    def finished(self, child: journal.Child) -> None:
+    def finished(self, child: FinishedTrial) -> None:
         """Shows the child at once."""
         del child
         self._live.refresh()
@@ -105,17 +105,17 @@ class LiveDisplay:
         progress = self._progress
         table = Table.grid(padding=(0, 2))
         counts = (
-            f"{progress.num_done} of {progress.num_children} done, "
+            f"{progress.num_done} of {progress.num_trials} done, "
             f"{len(progress.under_way)} under way, "
             f"{progress.num_infeasible} infeasible"
         )
         table.add_row("children", counts)
-        best = describe(progress.best, progress.objective)
+        best = describe(progress.best, progress.objectives)
         table.add_row("best", escape(terminal.printable(best)))
-        last = describe(progress.last, progress.objective)
+        last = describe(progress.last, progress.objectives)
         table.add_row("last", escape(terminal.printable(last)))
         table.add_row("pace", _pace(progress))
-        bar = ProgressBar(total=progress.num_children, completed=progress.num_done)
+        bar = ProgressBar(total=progress.num_trials, completed=progress.num_done)
         return Group(bar, Text(), table)  # a bar does not end its line
 
 
@@ -126,31 +126,27 @@ def display(console: Console, progress: Progress) -> LiveDisplay | PlainDisplay:
     return PlainDisplay(console, progress)
 
 
-def describe(child: journal.Child | None, objective: Objective) -> str:
-    """One line about a child: reward, accuracy and costs, or why it failed."""
+def describe(child: FinishedTrial | None, objectives: Sequence[Metric]) -> str:
+    """One line about a child: reward, objectives and size, or why it failed."""
     if child is None:
         return "none yet"
-    if isinstance(child, journal.Failed):
+    if isinstance(child, InfeasibleTrial):
         reason = " ".join(child.infeasible.split())
         shown = reason if len(reason) <= 100 else reason[:99] + "…"  # noqa: PLR2004
         return f"child {child.index}: infeasible: {shown}"
-    costs = [MULTIPLY_ADDS.shown(child.num_macs)]
-    if not objective.is_counted:
-        costs.insert(0, f"{objective.name} {objective.shown(objective.of(child))}")
-    return (
-        f"child {child.index}: reward {child.reward:.4f}, "
-        f"accuracy {child.accuracy:.2%}, {', '.join(costs)}"
-    )
+    metrics = objectives if NUM_MACS in objectives else (*objectives, NUM_MACS)
+    shown = [format_metric(metric, child.metrics[metric.name]) for metric in metrics]
+    return ", ".join([f"child {child.index}: reward {child.reward:.4f}", *shown])
 
 
-def _line(child: journal.Child, progress: Progress) -> str:
-    described = describe(child, progress.objective)
-    parts = [f"[{progress.num_done}/{progress.num_children}] {described}"]
+def _line(child: FinishedTrial, progress: Progress) -> str:
+    described = describe(child, progress.objectives)
+    parts = [f"[{progress.num_done}/{progress.num_trials}] {described}"]
     if progress.best is child:
         parts.append("best so far")
     elif progress.best is not None:
         parts.append(f"best {progress.best.reward:.4f}")
-    if progress.num_done < progress.num_children:
+    if progress.num_done < progress.num_trials:
         parts.append(_pace(progress))
     return "; ".join(parts)
 

@@ -12,11 +12,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from controller.interface import Beliefs
+from controller.interface import PolicySummary
 from nas.monitoring.progress import Progress
-from nas.runs import journal
 from nas.study.proposals import Proposals
-from nas.study.session import Job
+from nas.study.trial import FinishedTrial, Trial
 from search_space import files
 
 # An update's line is about 1 KB.
@@ -44,7 +43,7 @@ _ENTRY = TypeAdapter(Entry)
 
 
 class PolicyLog:
-    """A listener of a session that writes a line after each update of a policy."""
+    """A listener of a study that writes a line after each update of a policy."""
 
     def __init__(self, path: Path, progress: Progress, proposals: Proposals) -> None:
         """Adds to the file at `path`; `progress` hears of a child before this.
@@ -64,10 +63,10 @@ class PolicyLog:
         else:
             self._file.truncate(size - torn)  # a killed search may leave a torn line
 
-    def started(self, job: Job) -> None:
+    def started(self, trial: Trial) -> None:
         """Nothing to log."""
 
-    def finished(self, child: journal.Child) -> None:
+    def finished(self, child: FinishedTrial) -> None:
         """Logs the policy if it has learned from this child.
 
         Raises:
@@ -77,10 +76,10 @@ class PolicyLog:
         if self._num_updates == self._proposals.num_updates:
             return
         self._num_updates = self._proposals.num_updates
-        beliefs = self._proposals.beliefs()
-        if beliefs is not None:
+        policy_summary = self._proposals.policy_summary()
+        if policy_summary is not None:
             entry = _entry(
-                self._progress.num_done, beliefs, self._proposals.num_choices
+                self._progress.num_done, policy_summary, self._proposals.num_choices
             )
             self._file.write((entry.model_dump_json() + "\n").encode())
 
@@ -89,17 +88,21 @@ class PolicyLog:
         self._file.close()
 
 
-def _entry(num_done: int, beliefs: Beliefs, num_choices: tuple[int, ...]) -> Entry:
+def _entry(
+    num_done: int, policy_summary: PolicySummary, num_choices: tuple[int, ...]
+) -> Entry:
     def rounded(row: Iterable[float]) -> tuple[float, ...]:
         # A sum of float32 may exceed 1 by a little, and an entropy fall short of 0.
         return tuple(min(1.0, round(float(value), 4)) for value in row)
 
     return Entry(
         children=num_done,
-        entropy=max(0.0, round(beliefs.entropy, 4)),
+        entropy=max(0.0, round(policy_summary.entropy, 4)),
         probabilities=tuple(
             rounded(row[:count])
-            for row, count in zip(beliefs.probabilities, num_choices, strict=True)
+            for row, count in zip(
+                policy_summary.probabilities, num_choices, strict=True
+            )
         ),
     )
 

@@ -2,11 +2,10 @@
 
 import collections
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from nas.options.objective import MULTIPLY_ADDS, Objective
-from nas.runs import journal
-from nas.study.session import Job
+from nas.study.metrics import Metric
+from nas.study.trial import CompletedTrial, FinishedTrial, InfeasibleTrial, Trial
 
 # Pace is judged over this many last children: the first ones compile for the rest.
 _WINDOW = 20
@@ -22,29 +21,29 @@ class Progress:
     def __init__(
         self,
         *,
-        num_children: int,
-        earlier: Iterable[journal.Child] = (),
-        objective: Objective = MULTIPLY_ADDS,
+        num_trials: int,
+        objectives: Sequence[Metric],
+        earlier: Iterable[FinishedTrial] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Starts counting now."""
-        self.num_children = num_children
-        self.objective = objective
+        self.num_trials = num_trials
+        self.objectives = tuple(objectives)
         self.num_done = 0
         self.num_infeasible = 0
-        self.under_way: dict[int, Job] = {}
-        self.best: journal.Trained | None = None
-        self.last: journal.Child | None = None
+        self.under_way: dict[int, Trial] = {}
+        self.best: CompletedTrial | None = None
+        self.last: FinishedTrial | None = None
         self._clock = clock
         for child in earlier:
             self._count(child)
         self._finish_times = collections.deque([clock()], maxlen=_WINDOW + 1)
 
-    def started(self, job: Job) -> None:
+    def started(self, trial: Trial) -> None:
         """A child was handed out."""
-        self.under_way[job.index] = job
+        self.under_way[trial.index] = trial
 
-    def finished(self, child: journal.Child) -> None:
+    def finished(self, child: FinishedTrial) -> None:
         """A child is done."""
         self.under_way.pop(child.index, None)
         self._count(child)
@@ -66,12 +65,12 @@ class Progress:
         pace = self.children_per_hour
         if pace is None:
             return None
-        return 3600.0 * max(0, self.num_children - self.num_done) / pace
+        return 3600.0 * max(0, self.num_trials - self.num_done) / pace
 
-    def _count(self, child: journal.Child) -> None:
+    def _count(self, child: FinishedTrial) -> None:
         self.num_done += 1
         self.last = child
-        if isinstance(child, journal.Failed):
+        if isinstance(child, InfeasibleTrial):
             self.num_infeasible += 1
         elif self.best is None or child.reward > self.best.reward:
             self.best = child

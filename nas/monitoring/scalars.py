@@ -5,8 +5,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from nas.monitoring.progress import Progress
-from nas.runs import journal
-from nas.study.session import Job
+from nas.study.trial import CompletedTrial, FinishedTrial, Trial
 
 
 class Scalars:
@@ -23,23 +22,20 @@ class Scalars:
             filename_suffix=f".{progress.num_done}",
         )
 
-    def started(self, job: Job) -> None:
+    def started(self, trial: Trial) -> None:
         """Nothing to log."""
 
-    def finished(self, child: journal.Child) -> None:
+    def finished(self, child: FinishedTrial) -> None:
         """Logs the child and what is best so far."""
         progress, step = self._progress, self._progress.num_done
         values: dict[str, float] = {"search/infeasible": progress.num_infeasible}
-        if isinstance(child, journal.Trained):
+        if isinstance(child, CompletedTrial):
             values |= {
                 "child/reward": child.reward,
-                "child/accuracy": child.accuracy,
-                "child/multiply_adds": child.num_macs,
+                **{f"child/{name}": value for name, value in child.metrics.items()},
                 "child/compile_seconds": child.seconds.compile,
                 "child/train_seconds": child.seconds.train,
             }
-            if child.objective is not None:
-                values["child/objective"] = child.objective
         if progress.best is not None:
             values["search/best_reward"] = progress.best.reward
         if progress.children_per_hour is not None:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import itertools
 import re
 import signal
 import sys
@@ -51,7 +52,7 @@ def command(program: str) -> Callable[[_Main], Callable[..., int]]:
                 return 128 + signal.SIGINT
             except OSError as error:  # what is left is standard output's
                 terminal.discard_output()
-                return complain(program, error, 1)
+                return print_error(program, error, 1)
             except MemoryError as error:
                 return _out_of_memory(program, error)
             except jax.errors.JaxRuntimeError as error:
@@ -67,7 +68,7 @@ def command(program: str) -> Callable[[_Main], Callable[..., int]]:
 def _out_of_memory(program: str, error: Exception) -> int:
     what = str(error).strip().partition("\n")[0] or "an allocation failed"
     remedy = "take a smaller batch, resolution or network"
-    return complain(program, MemoryError(f"out of memory: {what}; {remedy}"), 1)
+    return print_error(program, MemoryError(f"out of memory: {what}; {remedy}"), 1)
 
 
 def _flushed(main: _Main, arguments: Sequence[str] | None) -> int:
@@ -116,7 +117,7 @@ def parse(
         raise
 
 
-def complain(program: str, error: BaseException, status: int) -> int:
+def print_error(program: str, error: BaseException, status: int) -> int:
     """Prints `error` on one line of standard error; returns `status`.
 
     Raises:
@@ -134,11 +135,12 @@ def _value_error(box: str) -> str | None:
     title, *lines = box.splitlines() or [""]
     if "Value error" not in title:
         return None
-    # Where the terminal has no lines to draw with, there are rules of dashes alone, and
-    # one of them below the title.
     inside = [line.strip("│ ") for line in lines]
-    rules = [index for index, line in enumerate(inside) if not line.strip("─-╰╯")]
-    start = 1 if rules[:1] == [0] else 0
-    end = next((index for index in rules if index >= start), len(inside))
-    message = inside[start:end]
+    # Where the stream is not known to take more than ASCII, a rule is under the title.
+    inside = itertools.dropwhile(_is_rule, inside)
+    message = itertools.takewhile(lambda line: not _is_rule(line), inside)
     return re.sub(r"^Error parsing [\w.]+: ", "", " ".join(message))
+
+
+def _is_rule(line: str) -> bool:
+    return len(line) > 2 and set(line) <= set("─-╰╯")  # noqa: PLR2004

@@ -8,17 +8,24 @@ search is resumed.
 import dataclasses
 import json
 import math
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from nas.options.command_line import UsageError
-from nas.options.objective import MULTIPLY_ADDS, Objective
-from nas.options.quantity import format_flops, parse_flops, parse_milliseconds
+from nas.options.costs import parse_cost
+from nas.options.quantity import (
+    format_flops,
+    format_metric,
+    parse_flops,
+    parse_milliseconds,
+)
 from nas.study import reward
-from nas.study.session import Reward
-from search_space import spaces
+from nas.study.metrics import ACCURACY, LATENCY_MS, NUM_MACS, Metric, by_name
+from nas.study.reward import Reward
+from search_space import references, spaces
 from search_space.space import SearchSpace, parse_restrictions
 from trainers.child import ChildConfig
 
@@ -30,6 +37,7 @@ _NUMBER = tyro.conf.arg(metavar="X")
 _T = TypeVar("_T")
 
 FLOPS = "flops"
+REWARDS = ("soft", "hard", "absolute")
 SURROGATE = "imagenet-surrogate"
 
 
@@ -85,7 +93,8 @@ class SearchOptions:
     ] = ()
     """Keep only these choices of a decision, such as stage3.kernel=3,5. Repeatable."""
     controller: Annotated[str, _NAME] = "ppo"
-    """What proposes architectures: ppo, reinforce, evolution or random."""
+    """What proposes architectures: ppo, reinforce, evolution, random, or module:object
+    of your own."""
     rewards_per_update: Annotated[int, _COUNT] = 5
     """The controller learns whenever this many rewards have arrived."""
     seed: Annotated[int, _COUNT] = 0
@@ -97,11 +106,13 @@ class RewardOptions:
     """How accuracy and multiply-adds make one number."""
 
     reward: Annotated[
-        Literal["soft", "hard", "absolute"],
+        str,
         tyro.conf.arg(
+            metavar="soft|hard|absolute|MODULE:OBJECT",
             help="soft and hard: accuracy * (FLOPS / target)^exponent; the exponent "
             "below and above the target is -0.07 and -0.07 (soft), or 0 and -1 "
-            "(hard). absolute: accuracy + beta * |FLOPS / target - 1|."
+            "(hard). absolute: accuracy + beta * |FLOPS / target - 1|. Your own: a "
+            "function of the metrics by name.",
         ),
     ] = "soft"
     exponent_below: Annotated[float | None, _NUMBER] = None
@@ -115,6 +126,11 @@ class RewardOptions:
     throughput-a100 or latency-zcu102 (needs --evaluator imagenet-surrogate)."""
     target: Annotated[float | None, _NUMBER] = None
     """What to aim at with another --objective than flops: images a second, or ms."""
+    cost: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(metavar="METRIC=TARGET^W"),
+    ] = ()
+    """Weigh another metric as well, such as num_params=5M^-0.05. Repeatable."""
     target_latency: Milliseconds = None
     """Weigh latency by a table instead of multiply-adds, and aim at this: 20ms."""
     latency_table: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
@@ -125,16 +141,19 @@ class RewardOptions:
 class EvaluationOptions:
     """What children are measured on."""
 
-    evaluator: Literal["train", "imagenet-surrogate"] = "train"
-    """How a child gets its accuracy: by training it, or as a prediction of its ImageNet
-    top-1 (then --space is accel-nasbench, and --children 1000 by default)."""
+    evaluator: Annotated[
+        str, tyro.conf.arg(metavar="train|imagenet-surrogate|MODULE:OBJECT")
+    ] = "train"
+    """How a child gets its metrics: by training it; as a prediction of its ImageNet
+    top-1 (then --space is accel-nasbench, and --children 1000 by default); or by an
+    evaluator of your own."""
     dataset: Annotated[
         str,
         tyro.conf.arg(
             metavar="NAME",
             help="digits (comes with the package), fashion_mnist, any image "
-            "classification set of TensorFlow Datasets such as cifar10, or the path "
-            "of a folder of class folders.",
+            "classification set of TensorFlow Datasets such as cifar10, the path of "
+            "a folder of class folders, or module:function of your own.",
         ),
     ] = "digits"
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
@@ -216,67 +235,162 @@ def build_space(definition: Definition) -> SearchSpace:
     return space.restrict(parse_restrictions(options.restrict))
 
 
-def build_reward(definition: Definition) -> Reward:
+def build_reward(definition: Definition, metrics: Sequence[Metric]) -> Reward:
     """Returns the reward function.
 
+    Args:
+      definition: the search's.
+      metrics: what its trials are measured by.
+
     Raises:
-      ValueError: if an exponent rewards cost, or does not belong to this reward, or
-        the target does not belong to the objective.
+      ValueError: if an exponent rewards cost, or does not belong to this reward, a cost
+        is of no metric, or the target does not belong to the objective.
     """
-    cost = _build_reward(definition.reward, _target_cost(definition))
-    if objective(definition).goal == "max":
-        return reward.HigherIsBetter(reward=cost)
-    return cost
+    options, weighed = definition.reward, objective(definition)
+    if references.is_reference(options.reward):
+        return _own_reward(options)
+    if options.reward not in REWARDS:
+        raise ValueError(
+            f"--reward must be one of {', '.join(REWARDS)}, or module:object of your "
+            f"own, got {options.reward[:80]!r}"
+        )
+    target = checked_target(definition)
+    further = tuple(parse_cost(text, by_name(metrics)) for text in options.cost)
+    if twice := [cost.metric for cost in further if cost.metric == weighed.name]:
+        raise ValueError(
+            f"--cost {twice[0]} is weighed already, by the objective; drop it, or set "
+            "its exponents with --exponent-below and --exponent-above"
+        )
+    first = reward.Cost(metric=weighed.name, target=target, goal=weighed.goal)
+    if options.reward == "absolute":
+        return _absolute(options, first)
+    if options.beta is not None:
+        raise ValueError(
+            f"--beta is for --reward absolute; --reward {options.reward} takes "
+            "--exponent-below and --exponent-above"
+        )
+    if options.reward == "hard":
+        first = dataclasses.replace(first, below=0.0, above=-1.0)
+    below, above = options.exponent_below, options.exponent_above
+    first = dataclasses.replace(
+        first,
+        below=first.below if below is None else below,
+        above=first.above if above is None else above,
+    )
+    return reward.WeightedProduct(costs=(first, *further))
 
 
-def describe_reward(definition: Definition) -> str:
-    """Returns the reward's kind and target in words."""
-    options = definition.reward
-    aimed_at, wanted = objective(definition), target(definition)
-    text = "none" if wanted is None else aimed_at.shown(wanted)
-    if options.latency_table is not None:
-        text += f" by {options.latency_table}"
-    elif not aimed_at.is_counted:
-        text += f", {aimed_at.name}"
-    return f"{options.reward}, target {text}"
+def _own_reward(options: RewardOptions) -> Reward:
+    """Returns a user's reward.
+
+    Raises:
+      ValueError: if it is no function, or flags of ours are given as well.
+    """
+    plain = RewardOptions(
+        reward=options.reward,
+        objective=options.objective,
+        target=options.target,
+        target_latency=options.target_latency,
+        latency_table=options.latency_table,
+    )
+    if options != plain:
+        raise ValueError(
+            f"--reward {options.reward} weighs what it likes, and --cost, --beta and "
+            "the exponents are for soft, hard and absolute; drop them"
+        )
+    found: Reward = references.load(options.reward, "reward")
+    if not callable(found):
+        raise ValueError(
+            f"--reward {options.reward} must be a function of the metrics by name, got "
+            f"{type(found).__name__}"
+        )
+    return found
 
 
-def accuracy_name(definition: Definition) -> str:
-    """Returns what a child's accuracy is: measured, or a prediction of what."""
-    if definition.evaluation.evaluator == SURROGATE:
-        return "predicted ImageNet top-1"
-    return "validation accuracy"
+def references_in(definition: Definition) -> dict[str, str]:
+    """Returns the modules of a user's own that a search names, by flag.
+
+    Importing them runs them.
+    """
+    named = {
+        "--space": definition.search.space,
+        "--controller": definition.search.controller,
+        "--reward": definition.reward.reward,
+        "--evaluator": definition.evaluation.evaluator,
+        "--dataset": definition.evaluation.dataset,
+    }
+    return {k: name for k, name in named.items() if references.is_reference(name)}
 
 
-def objective(definition: Definition) -> Objective:
-    """Returns what accuracy is weighed against."""
+def objective(definition: Definition) -> Metric:
+    """Returns the metric that accuracy is weighed against first."""
     options = definition.reward
     if options.target_latency is not None:
-        return Objective(name="latency", unit="ms")
-    if options.objective == FLOPS:
-        return MULTIPLY_ADDS
-    name = f"predicted {options.objective}"
-    if _is_throughput(options.objective):
-        return Objective(name=name, unit="images a second", goal="max")
-    return Objective(name=name, unit="ms")
+        return LATENCY_MS
+    return NUM_MACS if options.objective == FLOPS else speed_metric(options.objective)
 
 
-def target(definition: Definition) -> float | None:
-    """Returns the objective's target, in its unit; None if none was given."""
+def objectives(definition: Definition, measured: Sequence[Metric]) -> tuple[str, ...]:
+    """Returns the metrics that the search names: its front is over them.
+
+    A reward of the user's own does not say what it weighs: then everything that the
+    evaluator measures counts, and multiply-adds.
+
+    Args:
+      definition: the search's.
+      measured: what its evaluator measures.
+    """
+    if references.is_reference(definition.reward.reward):
+        return (*(metric.name for metric in measured), NUM_MACS.name)
+    further = (text.partition("=")[0].strip() for text in definition.reward.cost)
+    return (ACCURACY.name, objective(definition).name, *further)
+
+
+def target(definition: Definition) -> float:
+    """Returns the target, in the unit of `objective`."""
     options = definition.reward
     if options.target_latency is not None:
         return options.target_latency
     if options.objective == FLOPS:
         return definition.search.target_flops
-    return options.target
+    return options.target or math.nan
 
 
-def _is_throughput(objective: str) -> bool:
-    return objective.startswith("throughput-")
+def speed_metric(name: str) -> Metric:
+    """Returns the metric of a predicted speed, such as `throughput-a100`."""
+    if name.startswith("throughput-"):
+        return Metric(name=name, unit="images/s", goal="max")
+    return Metric(name=name, unit="ms", goal="min")
 
 
-def _target_cost(definition: Definition) -> float:
-    """Returns the target as a cost: lower is better."""
+def describe_reward(definition: Definition) -> str:
+    """Returns the reward's kind and target in words."""
+    options = definition.reward
+    if references.is_reference(options.reward):
+        return options.reward
+    shown = format_metric(objective(definition), target(definition))
+    if options.target_latency is not None:
+        shown += f" by {options.latency_table}"
+    elif options.objective != FLOPS:
+        shown += ", predicted"
+    return "; ".join([f"{options.reward}, target {shown}", *options.cost])
+
+
+def accuracy_name(definition: Definition) -> str:
+    """Returns what a child's accuracy is: measured, or a prediction of what."""
+    if references.is_reference(definition.evaluation.evaluator):
+        return "accuracy"
+    if definition.evaluation.evaluator == SURROGATE:
+        return "predicted ImageNet top-1"
+    return "validation accuracy"
+
+
+def checked_target(definition: Definition) -> float:
+    """Returns the target, in the unit of `objective`.
+
+    Raises:
+      ValueError: if it is missing, or flags contradict each other. One line.
+    """
     options, flops = definition.reward, definition.search.target_flops
     if (options.target_latency is None) != (options.latency_table is None):
         raise ValueError(
@@ -304,7 +418,7 @@ def _target_cost(definition: Definition) -> float:
             f"--objective {options.objective} needs a positive --target, in images a "
             f"second or milliseconds, got {options.target}"
         )
-    return 1.0 / options.target if _is_throughput(options.objective) else options.target
+    return options.target
 
 
 def _check_alone(definition: Definition) -> None:
@@ -322,30 +436,20 @@ def _check_alone(definition: Definition) -> None:
         )
 
 
-def _build_reward(
-    options: RewardOptions, target: float
-) -> reward.WeightedProduct | reward.Absolute:
-    if options.reward == "absolute":
-        if options.exponent_below is not None or options.exponent_above is not None:
-            raise ValueError(
-                "--exponent-below and --exponent-above are for --reward soft and "
-                "hard; --reward absolute takes --beta"
-            )
-        if options.beta is None:
-            return reward.Absolute(target=target)
-        return reward.Absolute(target=target, beta=options.beta)
-    if options.beta is not None:
+def _absolute(options: RewardOptions, cost: reward.Cost) -> reward.Absolute:
+    if options.exponent_below is not None or options.exponent_above is not None:
         raise ValueError(
-            f"--beta is for --reward absolute; --reward {options.reward} takes "
-            "--exponent-below and --exponent-above"
+            "--exponent-below and --exponent-above are for --reward soft and "
+            "hard; --reward absolute takes --beta"
         )
-    product = reward.soft(target) if options.reward == "soft" else reward.hard(target)
-    below, above = options.exponent_below, options.exponent_above
-    return dataclasses.replace(
-        product,
-        below=product.below if below is None else below,
-        above=product.above if above is None else above,
-    )
+    if options.cost:
+        raise ValueError(
+            "--cost adds factors to --reward soft and hard, which --reward absolute "
+            "has none of; drop one or the other"
+        )
+    if options.beta is None:
+        return reward.Absolute(costs=(cost,))
+    return reward.Absolute(costs=(cost,), beta=options.beta)
 
 
 def _shown(value: Any) -> str:

@@ -2,9 +2,12 @@
 
 import re
 
+from nas.study.metrics import Metric
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?([KMGBT]?)", re.ASCII)
 _LARGEST = 10**18
+_COUNTED_UNITS = ("multiply-adds", "parameters")
 
 _PREFIXES = "KMGT"
 _BYTES_PATTERN = re.compile(
@@ -54,6 +57,40 @@ def format_flops(num_macs: float) -> str:
         if num_macs >= 0.9995 * scale:
             return f"{num_macs / scale:.3g}{unit}"
     return f"{num_macs:.0f}"
+
+
+def format_metric(metric: Metric, value: float) -> str:
+    """Returns a metric's value with its unit; with its name, where the unit is not it.
+
+    >>> from nas.study.metrics import ACCURACY, LATENCY_MS, NUM_MACS
+    >>> format_metric(ACCURACY, 0.8717), format_metric(NUM_MACS, 246e6)
+    ('accuracy 87.17%', '246M multiply-adds')
+    >>> format_metric(LATENCY_MS, 12.34567)
+    'latency_ms 12.35 ms'
+    """
+    shown = format_value(metric, value)
+    if metric.unit in _COUNTED_UNITS:
+        return f"{shown} {metric.unit}"
+    plain = metric.unit in ("", "share", "bytes")
+    return f"{metric.name} {shown}" + ("" if plain else f" {metric.unit}")
+
+
+def format_value(metric: Metric, value: float) -> str:
+    """Returns a metric's value, without unit but for percent and bytes.
+
+    >>> from nas.study.metrics import ACCURACY, NUM_MACS
+    >>> format_value(ACCURACY, 0.8717), format_value(NUM_MACS, 246e6)
+    ('87.17%', '246M')
+    """
+    match metric.unit:
+        case "share":
+            return f"{value:.2%}"
+        case "bytes":
+            return format_bytes(value)
+        case unit if unit in _COUNTED_UNITS:
+            return format_flops(value)
+        case _:
+            return f"{value:.4g}"
 
 
 def parse_bytes(text: str) -> int:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from nas.options import definition
-from nas.options.objective import MULTIPLY_ADDS, Objective
-from nas.options.quantity import format_flops
+from nas.options.quantity import format_metric
 from nas.pages import drawing, page
 from nas.pages.page import Section, View
 from nas.runs import journal, results
+from nas.study.metrics import NUM_MACS, Metric
 
 _COLUMNS = (
     "run",
@@ -17,9 +17,7 @@ _COLUMNS = (
     "infeasible",
     "best reward",
     "found by child",
-    "its accuracy",
-    "its multiply-adds",
-    "its objective",
+    "its objectives",
 )
 
 
@@ -29,7 +27,8 @@ def view(runs: Mapping[str, journal.Contents]) -> View:
     Raises:
       ValueError: if a journal is not of a search for an architecture. One line.
     """
-    trained = {name: contents.trained for name, contents in runs.items()}
+    shared = _shared_objectives(runs)
+    trained = {name: contents.completed for name, contents in runs.items()}
     measured = {name: children for name, children in trained.items() if children}
     return View(
         title="Architecture searches compared",
@@ -49,8 +48,8 @@ def view(runs: Mapping[str, journal.Contents]) -> View:
                 id="fronts",
                 heading="Pareto fronts",
                 figure=(
-                    drawing.fronts(measured, _objective(runs), accuracy=_accuracy(runs))
-                    if measured
+                    drawing.fronts(measured, shared[:2], quality_name=_accuracy(runs))
+                    if measured and len(shared) > 1
                     else None
                 ),
             ),
@@ -58,13 +57,17 @@ def view(runs: Mapping[str, journal.Contents]) -> View:
     )
 
 
-def _objective(runs: Mapping[str, journal.Contents]) -> Objective:
-    """What all runs weigh accuracy against; else multiply-adds, which all count."""
-    found = {
-        definition.objective(definition.from_json(contents.header.definition))
-        for contents in runs.values()
-    }
-    return found.pop() if len(found) == 1 else MULTIPLY_ADDS
+def _shared_objectives(runs: Mapping[str, journal.Contents]) -> list[Metric]:
+    """The objectives that all runs have, in the order of the first.
+
+    Where that is the quality alone, multiply-adds as well, which every run counts.
+    """
+    headers = [contents.header for contents in runs.values()]
+    first, *others = (header.front for header in headers)
+    shared = [metric for metric in first if all(metric in other for other in others)]
+    if len(shared) == 1 and all(NUM_MACS in header.metrics for header in headers):
+        shared.append(NUM_MACS)
+    return shared
 
 
 def _accuracy(runs: Mapping[str, journal.Contents]) -> str:
@@ -87,6 +90,7 @@ def _caution(runs: Mapping[str, journal.Contents]) -> str:
         name
         for name, values in [
             ("reward", rewards),
+            ("objectives", {header.objectives for header in headers}),
             ("data set", {header.dataset for header in headers}),
             ("training of children", {_child_text(header) for header in headers}),
         ]
@@ -105,23 +109,23 @@ def _child_text(header: journal.Header) -> str:
 
 
 def _row(name: str, contents: journal.Contents) -> tuple[str, ...]:
-    run = definition.from_json(contents.header.definition)
-    search, objective = run.search, definition.objective(run)
-    best = results.best(contents.trained)
+    search = definition.from_json(contents.header.definition).search
+    best = results.best(contents.completed)
     cells = (
         name,
         f"{search.controller}, seed {search.seed}",
         search.space,
-        str(len(contents.children)),
-        str(len(contents.failed)),
+        str(len(contents.trials)),
+        str(len(contents.infeasible)),
     )
     if best is None:
-        return (*cells, "", "", "", "", "")
+        return (*cells, "", "", "")
     return (
         *cells,
         f"{best.reward:.4f}",
         str(best.index),
-        f"{best.accuracy:.2%}",
-        format_flops(best.num_macs),
-        objective.shown(objective.of(best)),
+        ", ".join(
+            format_metric(metric, best.metrics[metric.name])
+            for metric in contents.header.front
+        ),
     )

@@ -5,13 +5,16 @@ import itertools
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
 from nas.monitoring.policy_log import Entry
-from nas.options.objective import Objective
-from nas.runs import journal, results
-from nas.scaling.lineup import Result
+from nas.options.quantity import format_metric
+from nas.runs import results
+from nas.scaling.network_list import Result
+from nas.study.metrics import Metric
+from nas.study.trial import CompletedTrial
 from search_space import layers
 from search_space.compound import Coefficients
 from search_space.space import Choice, Decision
@@ -37,40 +40,47 @@ _OTHER_KERNEL = "#CC79A7"
 
 
 def tradeoff(
-    children: Sequence[journal.Trained],
-    objective: Objective,
-    *,
-    target: float | None,
-    accuracy: str,
+    trials: Sequence[CompletedTrial],
+    objectives: Sequence[Metric],
+    target: float | None = None,
+    quality_name: str | None = None,
 ) -> go.Figure:
-    """Accuracy over the objective, with the Pareto front and the target, if any.
+    """The first objective over the second, with the Pareto front and the target.
 
-    `accuracy` says what accuracy it is.
+    Args:
+      trials: those measured.
+      objectives: at least two; the front is over all of them, the figure shows two.
+      target: of the second objective, if there is one.
+      quality_name: what the first is called; by default its name.
     """
+    quality, cost = objectives[:2]
+    names = quality_name or quality.name, cost.name
     figure = go.Figure(layout=_LAYOUT)
     figure.add_scatter(
-        x=[objective.of(child) for child in children],
-        y=[child.accuracy for child in children],
-        customdata=[(child.index, child.reward) for child in children],
+        x=[trial.metrics[cost.name] for trial in trials],
+        y=[trial.metrics[quality.name] for trial in trials],
+        customdata=[(trial.index, trial.reward) for trial in trials],
         mode="markers",
         name="children",
         marker={
-            "color": [child.reward for child in children],
+            "color": [trial.reward for trial in trials],
             "colorscale": "Viridis",
             "colorbar": {"title": "reward", "thickness": 12},
             "size": 7,
         },
         hovertemplate=(
-            f"child %{{customdata[0]}}<br>accuracy %{{y:.2%}}<br>{_value(objective)}"
+            f"child %{{customdata[0]}}<br>{_hover(quality, 'y')}<br>{_hover(cost, 'x')}"
             "<br>reward %{customdata[1]:.4f}<extra></extra>"
         ),
     )
-    best_of_all = results.front(children, objective)
+    best_of_all = results.front(trials, objectives)
+    two = len(objectives) == 2  # noqa: PLR2004  (of more, it is no line in the plane)
     figure.add_scatter(
-        x=[objective.of(child) for child in best_of_all],
-        y=[child.accuracy for child in best_of_all],
-        mode="lines",
+        x=[trial.metrics[cost.name] for trial in best_of_all],
+        y=[trial.metrics[quality.name] for trial in best_of_all],
+        mode="lines" if two else "markers",
         line={"shape": "hv", "color": _ORANGE},
+        marker={"symbol": "circle-open", "size": 11},
         name="Pareto front",
         hoverinfo="skip",
     )
@@ -78,14 +88,39 @@ def tradeoff(
         figure.add_vline(
             x=target,
             line={"dash": "dash", "color": _GREY},
-            annotation_text=f"target {objective.shown(target)}",
+            annotation_text=f"target {html.escape(format_metric(cost, target))}",
         )
-    figure.update_xaxes(title=objective.title, tickformat="~s")
-    figure.update_yaxes(title=accuracy, tickformat=".1%")
+    _title_axes(figure, objectives, names)
     return figure
 
 
-def rewards(children: Sequence[journal.Trained]) -> go.Figure:
+def _hover(metric: Metric, axis: str) -> str:
+    form = {"share": ".2%", "multiply-adds": ".4s", "parameters": ".4s"}
+    value = f"%{{{axis}:{form.get(metric.unit, '.4~g')}}}"
+    return f"{html.escape(metric.name)} {value} {html.escape(metric.unit)}".replace(
+        " share", ""
+    )
+
+
+def _title_axes(
+    figure: go.Figure, objectives: Sequence[Metric], names: tuple[str, str]
+) -> None:
+    quality, cost = objectives[:2]
+    figure.update_xaxes(**_axis(cost, names[1]))
+    figure.update_yaxes(**_axis(quality, names[0]))
+
+
+def _axis(metric: Metric, name: str) -> dict[str, Any]:
+    match metric.unit:
+        case "share":
+            return {"title": html.escape(name), "tickformat": ".1%"}
+        case "multiply-adds" | "parameters" as unit:
+            return {"title": unit, "tickformat": "~s"}
+        case unit:
+            return {"title": html.escape(f"{name} [{unit}]" if unit else name)}
+
+
+def rewards(children: Sequence[CompletedTrial]) -> go.Figure:
     """Reward of each child in the order of finishing, and the best so far."""
     order = list(range(1, len(children) + 1))
     values = [child.reward for child in children]
@@ -113,7 +148,7 @@ def rewards(children: Sequence[journal.Trained]) -> go.Figure:
     return figure
 
 
-def best_so_far(runs: Mapping[str, Sequence[journal.Trained]]) -> go.Figure:
+def best_so_far(runs: Mapping[str, Sequence[CompletedTrial]]) -> go.Figure:
     """The best reward of each run over its children measured, by the run's name."""
     figure = go.Figure(layout=_LAYOUT)
     for (name, children), color in zip(runs.items(), _run_colors(), strict=False):
@@ -132,39 +167,34 @@ def best_so_far(runs: Mapping[str, Sequence[journal.Trained]]) -> go.Figure:
 
 
 def fronts(
-    runs: Mapping[str, Sequence[journal.Trained]],
-    objective: Objective,
+    runs: Mapping[str, Sequence[CompletedTrial]],
+    objectives: Sequence[Metric],
     *,
-    accuracy: str,
+    quality_name: str | None = None,
 ) -> go.Figure:
-    """The Pareto front of accuracy and `objective` of each run, by its name.
+    """The Pareto front of each run, by its name: the first objective over the second.
 
-    `accuracy` says what it is the accuracy of.
+    `quality_name` says what the first is called; by default its name.
     """
+    quality, cost = objectives[:2]
     figure = go.Figure(layout=_LAYOUT)
-    for (name, children), color in zip(runs.items(), _run_colors(), strict=False):
-        front = results.front(children, objective)
+    for (name, trials), color in zip(runs.items(), _run_colors(), strict=False):
+        front = results.front(trials, objectives[:2])
         figure.add_scatter(
-            x=[objective.of(child) for child in front],
-            y=[child.accuracy for child in front],
-            customdata=[child.index for child in front],
+            x=[trial.metrics[cost.name] for trial in front],
+            y=[trial.metrics[quality.name] for trial in front],
+            customdata=[trial.index for trial in front],
             mode="lines+markers",
             line={"shape": "hv", "color": color},
             name=html.escape(name),
             hovertemplate=(
-                f"child %{{customdata}}<br>accuracy %{{y:.2%}}<br>{_value(objective)}"
-                "<extra>%{fullData.name}</extra>"
+                f"child %{{customdata}}<br>{_hover(quality, 'y')}<br>"
+                f"{_hover(cost, 'x')}<extra>%{{fullData.name}}</extra>"
             ),
         )
     figure.update_layout(showlegend=True)
-    figure.update_xaxes(title=objective.title, tickformat="~s")
-    figure.update_yaxes(title=accuracy, tickformat=".1%")
+    _title_axes(figure, objectives, (quality_name or quality.name, cost.name))
     return figure
-
-
-def _value(objective: Objective) -> str:
-    """The value under the cursor, in plotly's words."""
-    return f"%{{x:.4s}} {objective.unit or objective.name}"
 
 
 def _run_colors() -> Iterator[str]:

@@ -11,9 +11,10 @@ from nas.runs.run_folder import RunFolder
 from nas.scaling import family
 from nas.scaling.family import Family, Member, memory_of
 from nas.scaling.grid import Grid
-from nas.scaling.lineup import Result, spread
+from nas.scaling.network_list import Result, spread
 from search_space import cost, files
 from search_space.compound import Coefficients
+from search_space.spec import ClassifierHead, Head
 
 _COLUMNS = (
     "member",
@@ -100,7 +101,9 @@ def grid_rows(
     return [
         (
             *(f"{value:g}" for value in (point.alpha, point.beta, point.gamma)),
-            format_flops(result.children[0].num_macs) if result.children else "",
+            format_flops(result.children[0].metrics["num_macs"])
+            if result.children
+            else "",
             _with_spread(result.accuracies, ".2%") or "; ".join(result.failures[:1]),
             _with_spread(result.rewards, ".4f"),
             str(len(result.children)),
@@ -140,7 +143,6 @@ def _row(made: Family, member: Member) -> tuple[str, ...]:
 def _stages(members: Sequence[Member]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: a column for each member, a row for each stage."""
     columns = ["", *(member.label for member in members)]
-    heads = [member.spec.head.channels for member in members]
     rows = [["stem", *(f"{m.spec.stem.channels} channels" for m in members)]]
     stages = zip(*(member.spec.stages for member in members), strict=True)
     rows += [
@@ -150,5 +152,11 @@ def _stages(members: Sequence[Member]) -> tuple[list[str], list[list[str]]]:
         ]
         for number, row in enumerate(stages)
     ]
-    rows.append(["head", *("none" if c is None else f"{c} channels" for c in heads)])
+    rows.append(["head", *(_describe_head(member.spec.head) for member in members)])
     return columns, rows
+
+
+def _describe_head(head: Head) -> str:
+    match head:
+        case ClassifierHead():
+            return "none" if head.channels is None else f"{head.channels} channels"

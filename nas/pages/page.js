@@ -11,24 +11,39 @@ const by = (id) => document.getElementById(id);
 const compact = new Intl.NumberFormat("en", {
   notation: "compact", maximumSignificantDigits: 3,
 });
-const COLUMNS = [
-  { field: "index", title: "child", show: String, ascending: true },
-  { field: "reward", title: "reward", show: (x) => x.toFixed(4) },
-  { field: "accuracy", title: "accuracy", show: (x) => (100 * x).toFixed(2) + "%" },
-  { field: "num_macs", title: "multiply-adds", show: compact.format, ascending: true },
-  { field: "num_params", title: "parameters", show: compact.format, ascending: true },
-  // The title of what else than multiply-adds is weighed comes with the data.
-  { field: "objective", title: "objective", show: (x) => x.toPrecision(4) },
-  { field: "loss", title: "last loss", show: (x) => x.toFixed(3), ascending: true },
-  { field: "seconds", title: "seconds", show: (x) => x.toFixed(1), ascending: true },
+const FIRST_COLUMNS = [
+  { title: "child", value: (child) => child.index, show: String, ascending: true },
+  { title: "reward", value: (child) => child.reward, show: (x) => x.toFixed(4) },
 ];
+const LAST_COLUMNS = [
+  { title: "last loss", value: (child) => child.loss, show: (x) => x.toFixed(3),
+    ascending: true },
+  { title: "seconds", value: (child) => child.seconds, show: (x) => x.toFixed(1),
+    ascending: true },
+];
+const SHOW_UNIT = {
+  share: (x) => (100 * x).toFixed(2) + "%",
+  "multiply-adds": compact.format,
+  parameters: compact.format,
+};
 
 const shown = new Map(); // what a section shows, as JSON
 let version = "";
 let networks = null;
 let picked = null; // the index of a child
-let order = { field: "reward", sign: -1 };
+let order = { title: "reward", sign: -1 };
 let numRows = FIRST_ROWS;
+
+function columns() {
+  const measured = networks.metrics.map(({ name, unit, goal }) => ({
+    title: unit in SHOW_UNIT && unit !== "share" ? unit : name,
+    value: (child) => child.metrics[name] ?? null,
+    show: SHOW_UNIT[unit] ?? ((x) => `${Number(x.toPrecision(4))} ${unit}`.trim()),
+    ascending: goal === "min",
+  }));
+  return [...FIRST_COLUMNS, ...measured, ...LAST_COLUMNS].filter(({ value }) =>
+    networks.children.some((child) => value(child) !== null));
+}
 
 function element(name, text, attributes = {}) {
   const made = document.createElement(name);
@@ -56,7 +71,6 @@ function show(data) {
   }
   if (data.networks) {
     networks = data.networks;
-    COLUMNS.find(({ field }) => field === "objective").title = networks.objective;
     networks.byIndex = new Map(networks.children.map((child) => [child.index, child]));
     if (networks.children.length > 0) {
       showChildren();
@@ -90,8 +104,8 @@ function pick(index) {
   }
   by("picked").replaceChildren(
     element("h2", `Child ${index}${best}`),
-    element("p", COLUMNS.slice(1, 6).filter(({ field }) => child[field] !== null)
-      .map(({ field, title, show }) => `${title} ${show(child[field])}`).join(", ")),
+    element("p", columns().slice(1).filter(({ value }) => value(child) !== null).map(
+      ({ title, value, show }) => `${title} ${show(value(child))}`).join(", ")),
     stages,
     button("Download its JSON", () => download(child)),
   );
@@ -102,27 +116,27 @@ function pick(index) {
 }
 
 function showChildren() {
-  const columns = COLUMNS.filter(({ field }) =>
-    networks.children.some((child) => child[field] !== null));
+  const shownColumns = columns();
   const head = element("tr");
-  for (const { field, title, ascending } of columns) {
+  for (const { title, ascending } of shownColumns) {
     const cell = element("th");
-    if (field === order.field) {
+    if (title === order.title) {
       cell.setAttribute("aria-sort", order.sign > 0 ? "ascending" : "descending");
     }
     cell.append(button(title, () => {
       const first = ascending ? 1 : -1;
-      order = { field, sign: field === order.field ? -order.sign : first };
+      order = { title, sign: title === order.title ? -order.sign : first };
       showChildren();
     }));
     head.append(cell);
   }
   head.append(element("th", "architecture"));
-  const value = (child) => child[order.field] ?? -Infinity;
+  const chosen = shownColumns.find(({ title }) => title === order.title);
+  const value = (child) => chosen?.value(child) ?? -Infinity;
   const sorted = networks.children.toSorted((a, b) =>
     order.sign * (value(a) - value(b)) || a.index - b.index);
   const body = element("tbody");
-  body.append(...sorted.slice(0, numRows).map((child) => row(child, columns)));
+  body.append(...sorted.slice(0, numRows).map((child) => row(child, shownColumns)));
   const top = element("thead");
   top.append(head);
   const table = element("table");
@@ -138,10 +152,10 @@ function showChildren() {
   by("children").querySelector(".wide").replaceChildren(...parts);
 }
 
-function row(child, columns) {
+function row(child, shownColumns) {
   const made = element("tr", undefined, { "data-index": child.index });
-  for (const { field, show } of columns) {
-    made.append(element("td", child[field] === null ? "" : show(child[field])));
+  for (const { value, show } of shownColumns) {
+    made.append(element("td", value(child) === null ? "" : show(value(child))));
   }
   const cell = element("td");
   cell.append(button("JSON", () => download(child)));

@@ -72,7 +72,7 @@ class View:
 
 
 def interactive(view: View, *, version: str = "", live: bool = False) -> str:
-    """Returns the whole page; a live one keeps asking for a newer view."""
+    """Returns the whole page; a live one keeps asking its server for a newer."""
     body = f"<h1>{html.escape(view.title)}</h1>\n"
     body += '<p id="notice" role="status"></p>\n' if live else ""
     body += "\n".join(map(_frame, view.sections))

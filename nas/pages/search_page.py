@@ -1,5 +1,6 @@
 """A search on one page: how far it is, what it found, what its policy settled on."""
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +11,13 @@ from nas.monitoring import policy_log
 from nas.monitoring.display import format_seconds
 from nas.options import definition
 from nas.options.definition import Definition
-from nas.options.quantity import format_flops
+from nas.options.quantity import format_flops, format_value
 from nas.pages import drawing, page
 from nas.pages.page import Section, View
 from nas.runs import journal, results
 from nas.runs.run_folder import RunFolder
+from nas.study.metrics import NUM_PARAMS, Metric
+from nas.study.trial import CompletedTrial, InfeasibleTrial
 from search_space import codec, files
 from search_space.space import SearchSpace
 
@@ -34,7 +37,6 @@ class SearchPage:
     def __init__(self, run: Definition, space: SearchSpace) -> None:
         """Of the search that `run` defines, in its space."""
         self._run = run
-        self._objective = definition.objective(run)
         self._space = space
         self._texts: dict[Any, int] = {}
         self._stages: list[dict[str, Any]] = []
@@ -57,22 +59,20 @@ class SearchPage:
         Raises:
           ValueError: if a child's tokens are none of the space. One line.
         """
-        trained = contents.trained
-        best = results.best(trained)
+        completed = contents.completed
+        best = results.best(completed)
         sections = [
-            Section(
-                id="summary", heading="", html=self._summary(contents, best, live=live)
-            ),
+            Section(id="summary", heading="", html=_summary(contents, best, live=live)),
             Section(
                 id="tradeoff",
-                heading=f"Accuracy and {self._objective.name}",
-                figure=self._tradeoff(trained) if trained else None,
+                heading=" and ".join(_titles(contents.header.front[:2])),
+                figure=_tradeoff(contents, self._run) if completed else None,
                 picks=True,
             ),
             Section(
                 id="reward",
                 heading="Reward",
-                figure=drawing.rewards(trained) if trained else None,
+                figure=drawing.rewards(completed) if completed else None,
             ),
             *self._policy(contents, policy),
             self._best(best),
@@ -80,9 +80,9 @@ class SearchPage:
                 id="children",
                 heading="Children",
                 note="A click on a column sorts by it, one on a row shows the network.",
-                html='<div class="wide"></div>' if trained else "",
+                html='<div class="wide"></div>' if completed else "",
             ),
-            _failures(contents.failed),
+            _failures(contents.infeasible),
             Section(
                 id="details", heading="The search", html=_details(contents, self._run)
             ),
@@ -91,48 +91,6 @@ class SearchPage:
             title="Architecture search",
             sections=sections,
             networks=self._networks(contents, best),
-        )
-
-    def _summary(
-        self,
-        contents: journal.Contents,
-        best: journal.Trained | None,
-        *,
-        live: bool,
-    ) -> str:
-        done, asked = len(contents.children), contents.header.num_children
-        facts = [
-            (
-                "children",
-                f"{done} of {asked}" if done <= asked else str(done),
-                f"{len(contents.failed)} infeasible",
-            )
-        ]
-        if best is not None:
-            facts += [
-                ("best reward", f"{best.reward:.4f}", f"child {best.index}"),
-                ("its accuracy", f"{best.accuracy:.2%}", ""),
-            ]
-            if not self._objective.is_counted:
-                value = self._objective.shown(self._objective.of(best))
-                facts.append((f"its {self._objective.name}", value, ""))
-            facts.append(
-                (
-                    "its multiply-adds",
-                    format_flops(best.num_macs),
-                    f"{format_flops(best.num_params)} parameters",
-                )
-            )
-        if contents.children and live:
-            facts += _pace(contents)
-        return page.tiles(facts) + page.progress(min(done, asked), asked)
-
-    def _tradeoff(self, trained: Sequence[journal.Trained]) -> go.Figure:
-        return drawing.tradeoff(
-            trained,
-            self._objective,
-            target=definition.target(self._run),
-            accuracy=definition.accuracy_name(self._run),
         )
 
     def _policy(
@@ -146,7 +104,7 @@ class SearchPage:
             )
             shares: Sequence[Sequence[float]] = policy[-1].probabilities
         else:
-            late = contents.children[-_LATE:]
+            late = contents.trials[-_LATE:]
             note = (
                 f"How often each choice was proposed among the last {_LATE} children."
             )
@@ -172,7 +130,7 @@ class SearchPage:
             ),
         ]
 
-    def _best(self, best: journal.Trained | None) -> Section:
+    def _best(self, best: CompletedTrial | None) -> Section:
         figure, text = None, ""
         if best is not None:
             spec = self._space.decode(best.tokens)
@@ -190,33 +148,29 @@ class SearchPage:
         )
 
     def _networks(
-        self, contents: journal.Contents, best: journal.Trained | None
+        self, contents: journal.Contents, best: CompletedTrial | None
     ) -> dict[str, Any]:
         base = codec.to_json(self._space.base)
         return {
             "best": None if best is None else best.index,
             "base": {k: v for k, v in base.items() if k not in {"name", "stages"}},
-            "found": results.origin(contents.header),
-            "objective": self._objective.title,
-            "children": [self._child(child) for child in contents.trained],
+            "found": results.found_by(contents.header),
+            "metrics": [dataclasses.asdict(m) for m in contents.header.metrics],
+            "children": [self._child(child) for child in contents.completed],
             "stages": self._stages,
         }
 
-    def _child(self, child: journal.Trained) -> dict[str, Any]:
+    def _child(self, child: CompletedTrial) -> dict[str, Any]:
         name, stages = self._decode(child.tokens)
-        seconds = child.seconds.compile + child.seconds.train + child.seconds.eval
         return {
             "index": child.index,
             "name": name,
             "tokens": child.tokens,
             "stages": stages,
             "reward": child.reward,
-            "accuracy": child.accuracy,
-            "num_macs": child.num_macs,
-            "num_params": child.num_params,
-            "objective": child.objective,
+            "metrics": child.metrics,
             "loss": child.losses[-1] if child.losses else None,
-            "seconds": seconds or None,
+            "seconds": child.seconds.total or None,
         }
 
     def _decode(self, tokens: tuple[int, ...]) -> tuple[str, list[int]]:
@@ -250,6 +204,23 @@ def write(
     files.write_whole(folder.report, page.interactive(view))
 
 
+def _tradeoff(contents: journal.Contents, run: Definition) -> go.Figure:
+    return drawing.tradeoff(
+        contents.completed,
+        contents.header.front,
+        target=definition.target(run),
+        quality_name=definition.accuracy_name(run),
+    )
+
+
+def _titles(metrics: Sequence[Metric]) -> list[str]:
+    """What the metrics are called in a heading: the unit, where that says it."""
+    return [
+        metric.unit if metric.unit in ("multiply-adds", "parameters") else metric.name
+        for metric in metrics
+    ]
+
+
 def _shares(
     sequences: Sequence[tuple[int, ...]], num_choices: tuple[int, ...]
 ) -> list[list[float]]:
@@ -263,15 +234,46 @@ def _shares(
     ]
 
 
+def _summary(
+    contents: journal.Contents, best: CompletedTrial | None, *, live: bool
+) -> str:
+    shown = contents.header.front
+    if NUM_PARAMS not in shown:
+        shown = (*shown, NUM_PARAMS)
+    done, asked = len(contents.trials), contents.header.num_trials
+    facts = [
+        (
+            "children",
+            f"{done} of {asked}" if done <= asked else str(done),
+            f"{len(contents.infeasible)} infeasible",
+        )
+    ]
+    if best is not None:
+        facts += [
+            ("best reward", f"{best.reward:.4f}", f"child {best.index}"),
+            *(
+                (
+                    f"its {title}",
+                    format_value(metric, best.metrics[metric.name]),
+                    "" if metric.unit in (title, "share") else metric.unit,
+                )
+                for metric, title in zip(shown, _titles(shown), strict=True)
+            ),
+        ]
+    if contents.trials and live:
+        facts += _pace(contents)
+    return page.tiles(facts) + page.progress(min(done, asked), asked)
+
+
 def _pace(contents: journal.Contents) -> list[tuple[str, str, str]]:
-    header, children = contents.header, contents.children
+    header, children = contents.header, contents.trials
     last = children[-1].finished
     shown = [("last child", _clock(last), f"child {children[-1].index}")]
     since = children[-_WINDOW - 1].finished if len(children) > _WINDOW else None
     number = min(len(children), _WINDOW)
     seconds = last - (header.created if since is None else since)
     if seconds > 0:
-        left = max(0, header.num_children - len(children)) * seconds / number
+        left = max(0, header.num_trials - len(children)) * seconds / number
         shown.append(
             (
                 "pace",
@@ -282,9 +284,9 @@ def _pace(contents: journal.Contents) -> list[tuple[str, str, str]]:
     return shown
 
 
-def _failures(failed: Sequence[journal.Failed]) -> Section:
+def _failures(failed: Sequence[InfeasibleTrial]) -> Section:
     rows = [
-        (str(child.index), format_flops(child.num_macs), child.infeasible)
+        (str(child.index), format_flops(child.metrics["num_macs"]), child.infeasible)
         for child in failed[: -_MAX_FAILURES - 1 : -1]
     ]
     text = page.table(("child", "multiply-adds", "reason"), rows) if rows else ""

@@ -1,10 +1,13 @@
-"""The append-only record of a search, and its only state.
+"""The append-only record of a study, and its only state.
 
-`journal.jsonl` holds one JSON object a line: a header that says what defines the
-run, then one line for each finished child in the order in which the controller
-learned of them. A line counts once its newline is on the disk: `Writer.append`
-returns after the line is written and synced, so whatever follows (the controller's
-update, the screen) may be lost at any moment and made again from here.
+`journal.jsonl` holds one JSON object a line: a header that says what defines the run,
+then one line for each finished trial in the order in which they were recorded. A line
+counts once its newline is on the disk: `Writer.append` returns after the line is
+written and synced, so whatever follows (the controller's update, the screen) may be
+lost at any moment and made again from here.
+
+This is format 2. Format 1 (`journal_v1`) is read as well, and never written: a resumed
+run of that format is converted when it is opened.
 
 A last line without its newline is what a killed writer leaves; `Writer` cuts it off.
 Anything else that does not parse is damage, and is refused.
@@ -13,7 +16,7 @@ Anything else that does not parse is damage, and is refused.
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
 
@@ -26,112 +29,73 @@ from pydantic import (
     Tag,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
+from nas.runs import journal_v1
+from nas.study.metrics import COUNTED, Metric, by_name
+from nas.study.trial import (
+    CompletedTrial,
+    Count,
+    FinishedTrial,
+    InfeasibleTrial,
+    Record,
+)
 from search_space import files
 from trainers.data.fingerprint import Fingerprint
+from trainers.measurement import Duration
 
-# A child's line is about 1 KB; the limits keep a hostile file from filling memory.
+# A trial's line is about 1 KB; the limits keep a hostile file from filling memory.
 MAX_LINE_BYTES = 1_000_000
 MAX_BYTES = 2**29
+_MAX_METRICS = 100
 
-# Beyond these, sums, dates and their display overflow.
-_MAX_COUNT = 2**53
-_MAX_SECONDS = 1e11  # since the epoch: the year 5138
-
-MAX_IN_FLIGHT = 10_000
-"""Children under way at once, at most: a resumed search proposes them all again."""
+MAX_PENDING = 10_000
+"""Trials under way at once, at most: a resumed search may suggest them all again."""
 
 _T = TypeVar("_T")
-_Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
-_Seconds = Annotated[float, Field(ge=0.0, le=_MAX_SECONDS, allow_inf_nan=False)]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class JournalError(ValueError):
     """A journal that is missing, damaged or of another format."""
 
 
-class _Record(BaseModel):
-    """Parsed strictly: exact types, no unknown fields, no NaN."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-class Header(_Record):
+class Header(Record):
     """The first line: what defines the run.
 
-    `definition` is opaque here; its program reads it. `dataset` is one line for
-    people; `data` is what tells whether it is still the same, None in journals of
-    versions that did not record it and where no data are read. `num_children` is how
-    many were asked for, which a resumed search may exceed. `created` is in seconds
-    since the epoch.
+    `kind` says what was run: `search` for an architecture, `grid` of scaling
+    coefficients, or another program's word. `definition` is opaque here: the program
+    of that kind reads it. `metrics` are what trials are measured by, `objectives` the
+    names of those that the front is over, the first of them the quality. `dataset` is
+    one line for people, `data` the data's fingerprint. `num_trials` is how many were
+    asked for, which a resumed run may exceed. `created` is in seconds since the epoch.
     """
 
     journal: Literal["mbconv-nas"] = "mbconv-nas"
-    version: Literal[1] = 1
-    created: _Seconds
-    num_children: _Count
+    version: Literal[2] = 2
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
+    created: Duration
+    num_trials: Count
     definition: dict[str, JsonValue]
+    metrics: Annotated[tuple[Metric, ...], Field(max_length=_MAX_METRICS)]
+    objectives: Annotated[tuple[str, ...], Field(max_length=_MAX_METRICS)]
     dataset: Annotated[str, Field(max_length=1_000)]
     data: Fingerprint | None = None
     versions: dict[str, str]
 
+    @model_validator(mode="after")
+    def _check_objectives(self) -> Self:
+        names = by_name(self.metrics)
+        for name in self.objectives:
+            if name not in names:
+                raise ValueError(f"the objective {name!r} is none of the metrics")
+        return self
 
-class Worker(_Record):
-    """Where a child was evaluated."""
-
-    host: Annotated[str, Field(max_length=300)]
-    pid: _Count
-
-
-class Seconds(_Record):
-    """Where a child's time went, in seconds."""
-
-    compile: _Seconds
-    train: _Seconds
-    eval: _Seconds
-
-
-class _Child(_Record):
-    """What every child has.
-
-    `asked` is the number of suggestions that had been made when the child was
-    recorded: with it the search can be replayed. `num_macs` and `num_params` are of
-    the full network at its deployment resolution. `finished` is in seconds since the
-    epoch.
-    """
-
-    index: _Count
-    asked: _Count
-    tokens: tuple[_Count, ...]
-    num_macs: _Count
-    num_params: _Count
-    finished: _Seconds
-    worker: Worker | None
-
-
-class Trained(_Child):
-    """A child that was measured.
-
-    `accuracy` is on the validation split, in [0, 1]. `losses` are training losses at
-    evenly spaced steps, the first and the last among them, `num_steps` steps in all.
-    `objective` is what the reward weighs, where that is not multiply-adds.
-    """
-
-    reward: _Finite
-    accuracy: Annotated[float, Field(ge=0.0, le=1.0)]
-    losses: tuple[_Finite, ...]
-    num_steps: _Count
-    images_per_second: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-    seconds: Seconds
-    objective: _Finite | None = None
-
-
-class Failed(_Child):
-    """A child that could not be measured; `infeasible` is the reason."""
-
-    infeasible: Annotated[str, Field(max_length=10_000)]
+    @property
+    def front(self) -> tuple[Metric, ...]:
+        """The metrics that the Pareto front is over."""
+        names = by_name(self.metrics)
+        return tuple(names[name] for name in self.objectives)
 
 
 def _kind(value: Any) -> str:
@@ -140,40 +104,63 @@ def _kind(value: Any) -> str:
         if isinstance(value, dict)
         else hasattr(value, "infeasible")
     )
-    return "failed" if infeasible else "trained"
+    return "infeasible" if infeasible else "completed"
 
 
-Child = Trained | Failed
-_CHILD: TypeAdapter[Child] = TypeAdapter(
+_TRIAL: TypeAdapter[FinishedTrial] = TypeAdapter(
     Annotated[
-        Annotated[Trained, Tag("trained")] | Annotated[Failed, Tag("failed")],
+        Annotated[CompletedTrial, Tag("completed")]
+        | Annotated[InfeasibleTrial, Tag("infeasible")],
         Discriminator(_kind),
     ]
 )
 _HEADER = TypeAdapter(Header)
+_OLD_HEADER = TypeAdapter(journal_v1.Header)
+_OLD_CHILD: TypeAdapter[journal_v1.Trained | journal_v1.Failed] = TypeAdapter(
+    Annotated[
+        Annotated[journal_v1.Trained, Tag("completed")]
+        | Annotated[journal_v1.Failed, Tag("infeasible")],
+        Discriminator(_kind),
+    ]
+)
+
+
+class _Version(BaseModel):
+    """What tells the formats apart."""
+
+    model_config = ConfigDict(strict=True)
+
+    journal: Literal["mbconv-nas"]
+    version: Literal[1, 2]
+
+
+_VERSION = TypeAdapter(_Version)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contents:
     """A journal read back.
 
-    `num_bytes` is the length of its complete lines, `num_last_bytes` of the last one.
+    `num_bytes` is the length of its complete lines, `first_line` and `last_line` are
+    two of them, by which it is known again. `format` is the file's.
     """
 
     header: Header
-    children: tuple[Child, ...]
+    trials: tuple[FinishedTrial, ...]
     num_bytes: int
-    num_last_bytes: int
+    first_line: bytes
+    last_line: bytes
+    format: int = 2
 
     @property
-    def trained(self) -> tuple[Trained, ...]:
-        """The children that were measured, in order."""
-        return tuple(c for c in self.children if isinstance(c, Trained))
+    def completed(self) -> tuple[CompletedTrial, ...]:
+        """The trials that were measured, in order."""
+        return tuple(t for t in self.trials if isinstance(t, CompletedTrial))
 
     @property
-    def failed(self) -> tuple[Failed, ...]:
-        """The children that were not."""
-        return tuple(c for c in self.children if isinstance(c, Failed))
+    def infeasible(self) -> tuple[InfeasibleTrial, ...]:
+        """The trials that were not."""
+        return tuple(t for t in self.trials if isinstance(t, InfeasibleTrial))
 
 
 def create(path: Path, header: Header) -> None:
@@ -191,7 +178,7 @@ def create(path: Path, header: Header) -> None:
 
 
 def read(path: Path, before: Contents | None = None) -> Contents:
-    """Reads a journal; a torn last line is left out.
+    """Reads a journal of either format; a torn last line is left out.
 
     Args:
       path: the file.
@@ -201,7 +188,7 @@ def read(path: Path, before: Contents | None = None) -> Contents:
 
     Raises:
       JournalError: if the file is missing, is damaged anywhere but in its last line,
-        or is not a journal of this version. One line, naming the place.
+        or is not a journal of these formats. One line, naming the place.
     """
     try:
         file = files.open_quickly(path)
@@ -214,55 +201,105 @@ def read(path: Path, before: Contents | None = None) -> Contents:
             files.check_ordinary(file.fileno(), path, MAX_BYTES)
         except ValueError as error:
             raise JournalError(str(error)) from None
-        if before is not None and not _continues(file, before):
-            before = None
-        file.seek(0)
-        lines = _complete_lines(file, path)
-        if before is None:
-            first = next(lines, None)
-            if first is None:
-                raise JournalError(f"{path} is empty: a journal starts with a header")
-            header = _parse(_HEADER, first, f"{path}, line 1")
-            before = Contents(
-                header=header,
-                children=(),
-                num_bytes=len(first),
-                num_last_bytes=len(first),
-            )
+        if before is None or not _continues(file, before):
+            before = _read_header(file, path)
         file.seek(before.num_bytes)
-        header, num_bytes = before.header, before.num_bytes
-        num_last_bytes = before.num_last_bytes
-        children = list(before.children)
-        seen = {child.index for child in children}
-        for number, line in enumerate(lines, start=len(children) + 2):
+        parse = _parse_line if before.format != 1 else _old_line_parser(before.header)
+        num_bytes, last_line = before.num_bytes, before.last_line
+        trials = list(before.trials)
+        seen = {trial.index for trial in trials}
+        asked = max((trial.asked or 0 for trial in trials), default=0)
+        for number, line in enumerate(_complete_lines(file, path), len(trials) + 2):
             place = f"{path}, line {number}"
-            child = _parse(_CHILD, line, place)
-            _check_order(child, children, seen, place)
-            seen.add(child.index)
-            children.append(child)
-            num_bytes += len(line)
-            num_last_bytes = len(line)
-    return Contents(
-        header=header,
-        children=tuple(children),
-        num_bytes=num_bytes,
-        num_last_bytes=num_last_bytes,
+            trial = parse(line, place)
+            asked = _check_order(trial, asked, seen, place)
+            _check_metrics(trial, before.header, place)
+            seen.add(trial.index)
+            trials.append(trial)
+            num_bytes, last_line = num_bytes + len(line), line
+    return dataclasses.replace(
+        before, trials=tuple(trials), num_bytes=num_bytes, last_line=last_line
     )
 
 
+def convert(path: Path) -> Contents:
+    """Writes a journal of format 1 anew as format 2; the old one stays beside it.
+
+    Returns the new one's contents. The caller holds the run folder's lock.
+
+    Raises:
+      JournalError: as `read`.
+      OSError: if it cannot be written.
+    """
+    contents = read(path)
+    if contents.format == 2:  # noqa: PLR2004
+        return contents
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("xb") as file:
+        for record in (contents.header, *contents.trials):
+            file.write(record.model_dump_json().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    old = path.with_suffix(".v1.jsonl")
+    if not old.exists():
+        os.link(path, old)
+    draft.rename(path)
+    return read(path)
+
+
+def _read_header(file: BinaryIO, path: Path) -> Contents:
+    file.seek(0)
+    line = next(_complete_lines(file, path), None)
+    if line is None:
+        raise JournalError(f"{path} is empty: a journal starts with a header")
+    place = f"{path}, line 1"
+    version = _parse(_VERSION, line, place).version
+    if version == 1:
+        old = _parse(_OLD_HEADER, line, place)
+        header = Header(
+            kind=journal_v1.kind(old.definition),
+            created=old.created,
+            num_trials=old.num_children,
+            definition=old.definition,
+            metrics=journal_v1.metrics(old.definition),
+            objectives=("accuracy", journal_v1.objective(old.definition).name),
+            dataset=old.dataset,
+            data=old.data,
+            versions=old.versions,
+        )
+    else:
+        header = _parse(_HEADER, line, place)
+    return Contents(
+        header=header,
+        trials=(),
+        num_bytes=len(line),
+        first_line=line,
+        last_line=line,
+        format=version,
+    )
+
+
+def _parse_line(line: bytes, place: str) -> FinishedTrial:
+    return _parse(_TRIAL, line, place)
+
+
+def _old_line_parser(header: Header) -> Callable[[bytes, str], FinishedTrial]:
+    weighed = header.objectives[-1]
+
+    def parse(line: bytes, place: str) -> FinishedTrial:
+        return journal_v1.trial(_parse(_OLD_CHILD, line, place), weighed)
+
+    return parse
+
+
 def _continues(file: BinaryIO, before: Contents) -> bool:
-    """Returns whether the header and the last line read are where they were."""
-    last = before.children[-1] if before.children else before.header
-    expected = [(0, before.header), (before.num_bytes - before.num_last_bytes, last)]
-    for position, record in expected:
+    """Returns whether the first and the last line read are where they were."""
+    start = before.num_bytes - len(before.last_line)
+    for position, expected in ((0, before.first_line), (start, before.last_line)):
         file.seek(position)
-        line = file.readline(MAX_LINE_BYTES + 1)
-        try:
-            if type(record).model_validate_json(line) != record:
-                return False
-        except ValidationError:
+        if file.read(len(expected)) != expected:
             return False
-    return file.tell() == before.num_bytes
+    return True
 
 
 class Writer:
@@ -283,7 +320,7 @@ class Writer:
             self._file.truncate(contents.num_bytes)
             os.fsync(self._file.fileno())
 
-    def append(self, child: Child) -> None:
+    def append(self, trial: FinishedTrial) -> None:
         """Writes one line; it is on the disk when this returns.
 
         Raises:
@@ -291,7 +328,7 @@ class Writer:
             after that: it would join a torn line.
         """
         try:
-            _write_line(self._file, child)
+            _write_line(self._file, trial)
         except OSError as error:
             raise OSError(
                 f"cannot write the journal {self._path}: {error.strerror}; every "
@@ -339,13 +376,29 @@ def _parse(adapter: TypeAdapter[_T], line: bytes, place: str) -> _T:
         ) from None
 
 
-def _check_order(child: Child, before: list[Child], seen: set[int], place: str) -> None:
-    if child.index in seen:
-        raise JournalError(f"{place}: child {child.index} is there twice")
-    least = max(child.index + 1, before[-1].asked if before else 0)
-    most = len(before) + MAX_IN_FLIGHT
-    if not least <= child.asked <= most:
+def _check_metrics(trial: FinishedTrial, header: Header, place: str) -> None:
+    """Refuses a trial without the metrics that pages and fronts are made of."""
+    wanted = {metric.name for metric in COUNTED if metric in header.metrics}
+    if isinstance(trial, CompletedTrial):
+        wanted |= set(header.objectives)
+    if missing := sorted(wanted - trial.metrics.keys()):
         raise JournalError(
-            f"{place}: asked must be from {least} to {most}, got {child.asked}; restore"
+            f"{place}: metrics must have {', '.join(missing)}, as the header says, got"
+            f" {', '.join(trial.metrics) or 'none'}; restore the file from a copy, or"
+            " cut it before this line to lose what follows"
+        )
+
+
+def _check_order(trial: FinishedTrial, asked: int, seen: set[int], place: str) -> int:
+    """Returns how many suggestions had been made when `trial` was recorded."""
+    if trial.index in seen:
+        raise JournalError(f"{place}: trial {trial.index} is there twice")
+    if trial.asked is None:
+        return asked
+    least, most = max(trial.index + 1, asked), len(seen) + MAX_PENDING
+    if not least <= trial.asked <= most:
+        raise JournalError(
+            f"{place}: asked must be from {least} to {most}, got {trial.asked}; restore"
             " the file from a copy, or cut it before this line to lose what follows"
         )
+    return trial.asked

@@ -9,35 +9,28 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nas.options import definition
-from nas.options.objective import Objective
 from nas.runs import journal
 from nas.runs.run_folder import RunFolder
-from nas.study.reward import pareto_front
+from nas.study.metrics import Metric, pareto_front
+from nas.study.trial import CompletedTrial
 from search_space import codec, files
 from search_space.space import SearchSpace
 
 
-def best(children: Sequence[journal.Trained]) -> journal.Trained | None:
-    """Returns the child with the highest reward, the earliest of equals."""
-    return max(children, key=lambda child: child.reward, default=None)
+def best(trials: Sequence[CompletedTrial]) -> CompletedTrial | None:
+    """Returns the trial with the highest reward, the earliest of equals."""
+    return max(trials, key=lambda trial: trial.reward, default=None)
 
 
 def front(
-    children: Sequence[journal.Trained], objective: Objective
-) -> list[journal.Trained]:
-    """Returns the children that are Pareto-optimal in accuracy and `objective`.
-
-    The best in the objective comes first.
-    """
-    indices = pareto_front(
-        [child.accuracy for child in children],
-        [objective.cost(child) for child in children],
-    )
-    return [children[index] for index in indices]
+    trials: Sequence[CompletedTrial], objectives: Sequence[Metric]
+) -> list[CompletedTrial]:
+    """Returns the Pareto-optimal trials, those best in the last objective first."""
+    indices = pareto_front([trial.metrics for trial in trials], objectives)
+    return [trials[index] for index in indices]
 
 
-def origin(header: journal.Header) -> dict[str, Any]:
+def found_by(header: journal.Header) -> dict[str, Any]:
     """Returns what all networks of a search have in common, for their files."""
     return {
         "dataset": header.dataset,
@@ -52,23 +45,21 @@ def write(folder: RunFolder, contents: journal.Contents, space: SearchSpace) -> 
     Raises:
       OSError: if a file cannot be written.
     """
-    winner = best(contents.trained)
+    winner = best(contents.completed)
     if winner is None:
         return
     files.write_whole(folder.best, _document(winner, contents.header, space))
-    objective = definition.objective(definition.from_json(contents.header.definition))
     documents = [
-        json.loads(_document(child, contents.header, space))
-        for child in front(contents.trained, objective)
+        json.loads(_document(trial, contents.header, space))
+        for trial in front(contents.completed, contents.header.front)
     ]
-    metrics = [{"name": "accuracy", "unit": "", "goal": "max"}]
-    metrics.append(dataclasses.asdict(objective))
-    pareto = {"version": 1, "metrics": metrics, "networks": documents}
+    objectives = [dataclasses.asdict(metric) for metric in contents.header.front]
+    pareto = {"version": 1, "objectives": objectives, "networks": documents}
     files.write_whole(folder.pareto, json.dumps(pareto, indent=2) + "\n")
 
 
-def _document(
-    child: journal.Trained, header: journal.Header, space: SearchSpace
-) -> str:
-    found = child.model_dump(mode="json", exclude={"losses", "asked"}) | origin(header)
-    return codec.dumps(space.decode(child.tokens), found=found)
+def _document(trial: CompletedTrial, header: journal.Header, space: SearchSpace) -> str:
+    found = trial.model_dump(mode="json", exclude={"losses", "asked"}) | found_by(
+        header
+    )
+    return codec.dumps(space.decode(trial.tokens), found=found)

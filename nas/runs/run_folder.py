@@ -42,6 +42,11 @@ class RunFolder:
         return self.path / "policy.jsonl"
 
     @property
+    def controller(self) -> Path:
+        """What the controller knew of late, to go on exactly where it stopped."""
+        return self.path / "controller.npz"
+
+    @property
     def best(self) -> Path:
         """The child with the highest reward, as an architecture file."""
         return self.path / "best.json"

@@ -19,7 +19,7 @@ from nas.options.scaling import (
 )
 from nas.runs import provenance
 from nas.runs.run_folder import RunFolder
-from nas.scaling.lineup import spread
+from nas.scaling.network_list import spread
 from search_space import codec, compound, cost, files, memory
 from search_space.compound import Coefficients
 from search_space.scaling import EFFICIENTNET, EFFICIENTNET_LITE, apply_preset

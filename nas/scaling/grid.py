@@ -8,17 +8,19 @@ compares its children: by accuracy * (FLOPS / T)^-0.07, T being twice the baseli
 
 import dataclasses
 import statistics
-from typing import Any
 
 from nas.options.scaling import FamilyDefinition
 from nas.runs import journal
 from nas.scaling import family
 from nas.scaling.family import Family
-from nas.scaling.lineup import Lineup, Result
+from nas.scaling.network_list import NetworkList, Result
 from nas.study import reward
-from nas.study.session import Reward
+from nas.study.reward import Reward
 from search_space import compound, cost
 from search_space.compound import Coefficients
+
+KIND = "grid"
+"""What a journal's header calls it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,21 +29,21 @@ class Grid:
 
     definition: FamilyDefinition
     points: tuple[Coefficients, ...]
-    lineup: Lineup
+    networks: NetworkList
     target: int
 
     @property
     def reward(self) -> Reward:
         """Soft, around twice the baseline's multiply-adds."""
-        return reward.soft(self.target)
+        return reward.soft("num_macs", self.target)
 
     def results(self, contents: journal.Contents) -> tuple[Result, ...]:
         """Returns what became of each point."""
-        return self.lineup.results(contents)[1:]
+        return self.networks.results(contents)[1:]
 
     def family(self, contents: journal.Contents) -> Family | None:
         """Returns the family of the best point; None where none was measured."""
-        baseline, *results = self.lineup.results(contents)
+        baseline, *results = self.networks.results(contents)
         found = [
             (statistics.fmean(result.rewards), point, result)
             for point, result in zip(self.points, results, strict=True)
@@ -63,11 +65,6 @@ class Grid:
         )
 
 
-def is_grid(definition: dict[str, Any]) -> bool:
-    """Whether a journal's header is that of a grid, not of an architecture search."""
-    return "coefficients" in definition
-
-
 def plan(definition: FamilyDefinition) -> Grid:
     """Returns the grid that the definition asks for.
 
@@ -79,10 +76,10 @@ def plan(definition: FamilyDefinition) -> Grid:
     for point in points:  # whichever wins, its family can be made
         family.from_coefficients(definition, point, found="")
     rounding = definition.family.rounding
-    networks = [compound.member(base, point, 1.0, rounding) for point in points]
+    members = [compound.member(base, point, 1.0, rounding) for point in points]
     return Grid(
         definition=definition,
         points=points,
-        lineup=Lineup(networks=(base, *networks), repeats=options.repeats),
+        networks=NetworkList(networks=(base, *members), repeats=options.repeats),
         target=round(compound.GROWTH * cost.num_macs(base)),
     )

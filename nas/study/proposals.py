@@ -1,46 +1,39 @@
 """What to evaluate next, without repeats, and what the controller is told when.
 
 The bookkeeping between a controller and whoever evaluates its proposals, in one
-process (`nas.loop`) or in many (over Ray). It is a deterministic function of the
-seed and of the order of `suggest` and `record` calls. To resume a search, make the
-same calls again on a new object: for each finished child, in the order in which they
-were recorded, call `suggest` until as many suggestions have been made as there were
-then, and `record` the child. Suggestions without a record were in flight.
+process (`nas.loop`) or in many (`nas.study.study`).
 """
 
-import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.interface import Beliefs, Controller, HasPolicy
+from controller.interface import Controller, HasPolicy, PolicySummary
 
 # How often the controller is asked anew when it repeats itself.
 _MAX_ASKS = 4
 # How many random neighbours are tried at each distance when it still does.
 _TRIES_PER_DISTANCE = 64
 
-_Tokens = tuple[int, ...]
+Tokens = tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """The `index`-th suggestion of a run, from 0; `tokens` int32 [num_decisions]."""
-
-    index: int
-    tokens: NDArray[np.int32]
+class SnapshotError(ValueError):
+    """A snapshot that is not of this controller."""
 
 
 class Proposals:
-    """Suggestions of a controller that is told of results `batch_size` at a time.
+    """Suggestions of a controller that is told of `rewards_per_update` at a time.
 
     `suggest` never waits for a result, and never returns the same tokens twice. The
-    controller is asked for `batch_size` proposals at once; those not yet used when
-    it learns something are dropped, so that suggestions are as fresh as can be.
+    controller is asked for `rewards_per_update` proposals at once; those not yet used
+    when it learns something are dropped, so that suggestions are as fresh as can be.
+    It is a deterministic function of the seed and of the order of calls.
 
     When the controller proposes only what was suggested before, a few times in a
     row, the suggestion is an unseen neighbour of its last proposal: random ones that
@@ -49,27 +42,30 @@ class Proposals:
     """
 
     def __init__(
-        self, controller: Controller[Any], *, seed: int, batch_size: int
+        self, controller: Controller[Any], *, seed: int, rewards_per_update: int
     ) -> None:
         """Starts a run.
 
         Raises:
-          ValueError: if the batch size is below 1 or the seed does not fit 32 bits.
+          ValueError: if `rewards_per_update` is below 1 or the seed does not fit 32
+            bits.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if rewards_per_update < 1:
+            raise ValueError(
+                f"rewards_per_update must be at least 1, got {rewards_per_update}"
+            )
         self._controller = controller
         self._state = controller.init(seed)
         self._seed = seed
-        self._batch_size = batch_size
+        self._rewards_per_update = rewards_per_update
         self._space_size = math.prod(controller.num_choices)
-        self._unseen: Iterator[_Tokens] = itertools.product(
+        self._unseen: Iterator[Tokens] = itertools.product(
             *map(range, controller.num_choices)
         )
-        self._queue: list[_Tokens] = []
-        self._seen: set[_Tokens] = set()
-        self._in_flight: dict[int, _Tokens] = {}
-        self._arrived: list[tuple[_Tokens, float | None]] = []
+        self._queue: list[Tokens] = []
+        self._seen: set[Tokens] = set()
+        self._pending: dict[Tokens, None] = {}  # a set in order of insertion
+        self._arrived: list[tuple[Tokens, float | None]] = []
         self._lowest: float | None = None
         self._num_updates = 0
 
@@ -83,23 +79,22 @@ class Proposals:
         """Number of values of each token."""
         return self._controller.num_choices
 
-    def beliefs(self) -> Beliefs | None:
+    def policy_summary(self) -> PolicySummary | None:
         """Returns what the controller's policy has settled on; None if it has none."""
         if not isinstance(self._controller, HasPolicy):
             return None
-        return self._controller.beliefs(self._state)
+        return self._controller.policy_summary(self._state)
 
-    def suggest(self) -> Proposal | None:
+    def suggest(self) -> Tokens | None:
         """Returns something to evaluate; None when the whole space was suggested."""
-        index = len(self._seen)
-        if index == self._space_size:
+        if len(self._seen) == self._space_size:
             return None
         tokens = self._fresh()
         self._seen.add(tokens)
-        self._in_flight[index] = tokens
-        return Proposal(index=index, tokens=np.array(tokens, np.int32))
+        self._pending[tokens] = None
+        return tokens
 
-    def record(self, index: int, reward: float | None) -> None:
+    def record(self, tokens: Tokens, reward: float | None) -> None:
         """Takes the reward of a suggestion; None if it turned out infeasible.
 
         An infeasible one counts as the lowest reward recorded so far. Before any
@@ -110,47 +105,138 @@ class Proposals:
           ValueError: if the reward is not finite.
           KeyError: if the suggestion was not made, or has a reward already.
         """
-        if reward is not None and not math.isfinite(reward):
-            raise ValueError(
-                f"the reward of suggestion {index} must be finite, got {reward}; "
-                "record None for an infeasible one"
-            )
-        if index not in self._in_flight:
+        _check_reward(tokens, reward)
+        if tokens not in self._pending:
             raise KeyError(
-                f"suggestion {index} is not in flight; it was not made, or was "
-                "recorded before"
+                f"{tokens} is not pending; it was not suggested, or was recorded before"
             )
-        self._arrived.append((self._in_flight.pop(index), reward))
+        del self._pending[tokens]
+        self._take(tokens, reward)
+        while self._lowest is not None and len(self._arrived) >= (
+            self._rewards_per_update
+        ):
+            self._learn(self._rewards_per_update)
+
+    def learn(self, results: Iterable[tuple[Tokens, float | None]]) -> None:
+        """Tells the controller at once of results that it did not propose here.
+
+        Their tokens are not suggested any more. Results of an interrupted run, of
+        another controller, or measured by somebody else; None of an infeasible one.
+
+        Raises:
+          ValueError: if tokens are none of the space, or a reward is not finite.
+        """
+        given = list(results)
+        for tokens, reward in given:
+            _check_reward(tokens, reward)
+            self._seen.add(tokens)
+            self._pending.pop(tokens, None)
+            self._take(tokens, reward)
+        if given and self._lowest is not None:
+            self._learn(len(self._arrived))
+
+    def snapshot(self) -> dict[str, NDArray[Any]]:
+        """Returns everything that decides what comes next, but for what was recorded.
+
+        Arrays by name; `restore` is the inverse.
+        """
+        width = len(self.num_choices)
+        leaves = {
+            f"state_{index:04d}": np.asarray(leaf)
+            for index, leaf in enumerate(jax.tree.leaves(self._state))
+        }
+        arrived = [tokens for tokens, _ in self._arrived]
+        rewards = [math.nan if r is None else r for _, r in self._arrived]
+        lowest = math.nan if self._lowest is None else self._lowest
+        return leaves | {
+            "queue": _rows(self._queue, width),
+            "pending": _rows(self._pending, width),
+            "arrived": _rows(arrived, width),
+            "arrived_rewards": np.array(rewards, np.float64),
+            "lowest": np.float64(lowest),
+            "num_updates": np.int64(self._num_updates),
+        }
+
+    def restore(
+        self, snapshot: Mapping[str, NDArray[Any]], recorded: Sequence[Tokens]
+    ) -> None:
+        """Goes on from a snapshot, when the results of `recorded` had been taken.
+
+        Raises:
+          SnapshotError: if it is not of a controller like this one. Nothing has
+            changed then.
+        """
+        leaves, structure = jax.tree.flatten(self._state)
+        found = [snapshot.get(f"state_{index:04d}") for index in range(len(leaves))]
+        if not all(map(_alike, leaves, found)):
+            raise SnapshotError("the snapshot is of another controller or version")
+        rows = {
+            name: self._sequences(snapshot, name)
+            for name in ("queue", "pending", "arrived")
+        }
+        rewards = np.asarray(snapshot.get("arrived_rewards"), np.float64)
+        if rewards.shape != (len(rows["arrived"]),):
+            raise SnapshotError("the snapshot has not one reward for each result")
+        lowest = float(_scalar(snapshot, "lowest"))
+        self._state = jax.tree.unflatten(structure, found)
+        self._queue = rows["queue"]
+        self._pending = dict.fromkeys(rows["pending"])
+        self._arrived = [
+            (tokens, None if math.isnan(reward) else reward)
+            for tokens, reward in zip(rows["arrived"], rewards.tolist(), strict=True)
+        ]
+        self._lowest = None if math.isnan(lowest) else lowest
+        self._num_updates = int(_scalar(snapshot, "num_updates"))
+        self._seen = set(recorded) | set(rows["pending"])
+
+    @property
+    def pending(self) -> tuple[Tokens, ...]:
+        """The suggestions that have no result yet, in order."""
+        return tuple(self._pending)
+
+    def _sequences(
+        self, snapshot: Mapping[str, NDArray[Any]], name: str
+    ) -> list[Tokens]:
+        counts = np.asarray(self.num_choices)
+        rows = np.asarray(snapshot.get(name))
+        if rows.dtype != np.int32 or rows.ndim != 2 or rows.shape[1] != len(counts):  # noqa: PLR2004
+            raise SnapshotError(f"the snapshot's {name} are no sequences of this space")
+        if ((rows < 0) | (rows >= counts)).any():
+            raise SnapshotError(f"the snapshot's {name} are out of range")
+        return [tuple(row) for row in rows.tolist()]
+
+    def _take(self, tokens: Tokens, reward: float | None) -> None:
+        self._arrived.append((tokens, reward))
         if reward is not None and (self._lowest is None or reward < self._lowest):
             self._lowest = reward
-        if self._lowest is None:
-            return
+
+    def _learn(self, number: int) -> None:
+        assert self._lowest is not None  # the caller saw to it
         self._arrived = [
             (tokens, self._lowest if reward is None else reward)
             for tokens, reward in self._arrived
         ]
-        while len(self._arrived) >= self._batch_size:
-            self._learn()
-
-    def _learn(self) -> None:
-        batch = self._arrived[: self._batch_size]
-        tokens, rewards = zip(*batch, strict=True)
+        tokens, rewards = zip(*self._arrived[:number], strict=True)
         self._state = self._controller.tell(
             self._state, np.array(tokens, np.int32), np.array(rewards, np.float32)
         )
         self._num_updates += 1
-        del self._arrived[: self._batch_size]
+        del self._arrived[:number]
         self._queue.clear()
 
-    def _fresh(self) -> _Tokens:
+    def _fresh(self) -> Tokens:
         """Returns unseen tokens; there must be some."""
-        last: _Tokens = ()
+        last: Tokens = ()
         for _ in range(_MAX_ASKS):
             while self._queue:
                 last = self._queue.pop(0)
                 if last not in self._seen:
                     return last
-            self._state, asked = self._controller.ask(self._state, self._batch_size)
+            self._state, asked = self._controller.ask(
+                self._state,
+                self._rewards_per_update,
+                _rows(self._pending, len(self.num_choices)),
+            )
             self._queue = [tuple(row) for row in asked.tolist()]
         while self._queue:
             last = self._queue.pop(0)
@@ -158,7 +244,7 @@ class Proposals:
                 return last
         return self._neighbour(last)
 
-    def _neighbour(self, tokens: _Tokens) -> _Tokens:
+    def _neighbour(self, tokens: Tokens) -> Tokens:
         counts = np.asarray(self._controller.num_choices)
         free = np.flatnonzero(counts > 1)
         shape = (_TRIES_PER_DISTANCE, len(free))
@@ -172,5 +258,32 @@ class Proposals:
             for found in map(tuple, tries.tolist()):
                 if found not in self._seen:
                     return found
-        # What was seen stays seen, so the walk never has to start over.
+        # What was seen stays seen, so the enumeration never has to start over.
         return next(found for found in self._unseen if found not in self._seen)
+
+
+def _check_reward(tokens: Tokens, reward: float | None) -> None:
+    if reward is not None and not math.isfinite(reward):
+        raise ValueError(
+            f"the reward of {tokens} must be finite, got {reward}; record None for an "
+            "infeasible one"
+        )
+
+
+def _rows(sequences: Iterable[Tokens], width: int) -> NDArray[np.int32]:
+    return np.array(list(sequences), np.int32).reshape(-1, width)
+
+
+def _alike(leaf: Any, found: NDArray[Any] | None) -> bool:
+    wanted = np.asarray(leaf)
+    return found is not None and (wanted.shape, wanted.dtype) == (
+        found.shape,
+        found.dtype,
+    )
+
+
+def _scalar(snapshot: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    value = np.asarray(snapshot.get(name))
+    if value.shape != () or not np.issubdtype(value.dtype, np.number):
+        raise SnapshotError(f"the snapshot's {name} is no number")
+    return value

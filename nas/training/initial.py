@@ -15,7 +15,7 @@ from search_space.spec import (
     ArchSpec,
     shorten,
 )
-from trainers.deploy import folding, saved, timm_weights, weight_files
+from trainers.deploy import saved, timm_weights, weight_files
 from trainers.deploy.saved import WeightsError
 from trainers.networks import classifier
 from trainers.networks.classifier import Classifier
@@ -106,7 +106,7 @@ def _convention(spec: ArchSpec) -> str:
 
 def _with_head(fresh: Classifier, given: _Arrays) -> tuple[_Arrays, str]:
     """Returns the weights with a fresh classifier where they have none that fits."""
-    own, head = saved.arrays(fresh), folding.classifier_of(fresh)
+    own, head = saved.arrays(fresh), classifier.classifier_of(fresh)
     kernel, bias = saved.names_of(fresh, (head.kernel, head.bias))
     classes = own[bias].shape[0]
     anew = dict(given) | {kernel: own[kernel], bias: own[bias]}

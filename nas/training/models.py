@@ -56,9 +56,9 @@ def is_model(name: str) -> bool:
     return path.suffix == ".json" or name in zoo.names()
 
 
-def complain(command: str, error: BaseException, status: int = 2) -> int:
+def print_error(command: str, error: BaseException, status: int = 2) -> int:
     """Writes the error to stderr on one line; returns the exit status."""
-    return command_line.complain(command, error, status)
+    return command_line.print_error(command, error, status)
 
 
 def _folder(path: Path) -> Path | None:

@@ -28,13 +28,15 @@ from search_space.spec import ArchSpec
 from trainers import loop
 from trainers.checkpoint import CheckpointError, Checkpoints
 from trainers.data.dataset import Dataset, Examples
-from trainers.data.feed import Feed
-from trainers.data.placement import feed_of
+from trainers.data.loader import DataLoader
+from trainers.data.placement import data_loader
 from trainers.deploy import saved
 from trainers.networks.classifier import Classifier
+from trainers.phases import Phase
 from trainers.recipes import TrainingConfig
 from trainers.runtime import compilation, devices
 from trainers.steps.jitted import JittedStep, NetworkState, averaged
+from trainers.tasks.task import Batch
 
 LAST, BEST, LOSSES, RESULT = "last", "best", "losses.jsonl", "result.json"
 
@@ -61,7 +63,6 @@ class Result:
 
 
 _RESULT = TypeAdapter(Result)
-Batch = tuple[loop.Images, loop.Labels]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,16 @@ class Plan:
     final: bool = False
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Entered:
+    """A phase under way: its step, the batches left, the run's step it ends at."""
+
+    phase: Phase
+    end: int
+    step: JittedStep
+    batches: Iterator[Batch]
+
+
 class Run:
     """A training run, new or continued from its folder."""
 
@@ -104,19 +115,13 @@ class Run:
                 f"--batch-size must be a multiple of {parts}, for {number} devices"
                 f" and {config.accumulation} parts, got {config.batch_size}"
             )
+        self._devices = split_over
         size = plan.spec.resolution
         say("Reading", f"{len(plan.dataset.train):,} images at {size} pixels")
-        self._feed = feed_of(plan.dataset, size, plan.config.framing)
-        self._step = JittedStep(
-            plan.network,
-            config.step_recipe(),
-            devices=split_over,
-            prepare=config.prepare(self._feed.mean, self._feed.std),
-            accumulation=config.accumulation,
-            head_only=plan.head_only,
-            decay_biases=config.decay_biases,
-        )
+        self._loader = data_loader(plan.dataset, size, config.framing)
+        self._step = self._step_on(self._loader)
         num_examples = len(plan.dataset.train)
+        self._phases = config.phases(num_examples, plan.spec.resolution)
         self._rates = config.learning_rates(num_examples)
         self._steps_per_epoch = max(1, round(num_examples / config.batch_size))
         self._state = self._step.initial()
@@ -145,19 +150,18 @@ class Run:
             if not plan.final:
                 best = stack.enter_context(Checkpoints(plan.folder / BEST))
             board = stack.enter_context(contextlib.closing(self._resume(last, best)))
-            batches = self._feed.train_batches(
-                batch_size=plan.config.batch_size,
-                steps=self.num_steps,
-                seed=plan.seed,
-                start=self._done,
-            )
             if self._done < self.num_steps:
                 self._say_compiling()
             self._pace = Pace(
                 done=self._done, num_steps=self.num_steps, clock=self._clock
             )
-            while self._done < self.num_steps:
-                self._segment(batches, last, best, board)
+            ends = itertools.accumulate(phase.steps for phase in self._phases)
+            for phase, end in zip(self._phases, ends, strict=True):
+                if self._done >= end:
+                    continue
+                entered = self._entered(phase, end)
+                while self._done < end:
+                    self._segment(entered, last, best, board)
             if best is not None:
                 state, _ = best.restore(self._state)
                 self._state = self._step.place(state)
@@ -199,9 +203,36 @@ class Run:
             filename_suffix=f".{self._done}",
         )
 
+    def _step_on(self, loader: DataLoader) -> JittedStep:
+        plan, config = self._plan, self._plan.config
+        return JittedStep(
+            plan.network,
+            config.step_recipe(),
+            devices=self._devices,
+            prepare=config.prepare(loader.mean, loader.std, plan.spec.num_classes),
+            accumulation=config.accumulation,
+            head_only=plan.head_only,
+            ema=config.ema_decay > 0,
+            decay_biases=config.decay_biases,
+        )
+
+    def _entered(self, phase: Phase, end: int) -> _Entered:
+        loader, step = self._loader, self._step
+        if phase.resolution != self._plan.spec.resolution:
+            framing = self._plan.config.framing
+            loader = data_loader(self._plan.dataset, phase.resolution, framing)
+            step = self._step_on(loader)
+        batches = loader.train_batches(
+            batch_size=self._plan.config.batch_size,
+            steps=self.num_steps,
+            seed=self._plan.seed,
+            start=self._done,
+        )
+        return _Entered(phase=phase, end=end, step=step, batches=batches)
+
     def _segment(
         self,
-        batches: Iterator[Batch],
+        entered: _Entered,
         last: Checkpoints,
         best: Checkpoints | None,
         board: SummaryWriter,
@@ -211,26 +242,27 @@ class Run:
         stop = min(
             _next_multiple(start, self._plan.save_every),
             _next_multiple(start, self._steps_per_epoch),
-            self.num_steps,
+            entered.end,
         )
         schedule = loop.Schedule(
             learning_rates=self._rates[:stop],
             norm_momentum=config.norm_momentum,
+            strengths=entered.phase.strengths,
             ema_decay=config.ema_decay,
             ema_warmup=True,
             first_step=start,
             seed=self._plan.seed,
         )
         self._pace.begin_part(start)
-        part = self._watched(itertools.islice(batches, stop - start), start)
-        self._state, losses = loop.fit(self._step, self._state, part, schedule)
+        part = self._watched(itertools.islice(entered.batches, stop - start), start)
+        self._state, losses = loop.fit(entered.step, self._state, part, schedule)
         speed = self._pace.steps_per_second(stop)
         self._done = stop
         text = f"{stop} of {self.num_steps}: loss {losses.mean():.3f}"
         is_epoch = stop % self._steps_per_epoch == 0 or stop == self.num_steps
         if best is not None and is_epoch:
             with self._compilation_apart():
-                accuracies = self._accuracies(self._feed)
+                accuracies = self._accuracies(self._loader)
             text += "".join(f", {k} {v:.2%}" for k, v in accuracies.items())
             for name, value in accuracies.items():
                 board.add_scalar(name.replace(" ", "_"), value, stop)
@@ -264,16 +296,17 @@ class Run:
         images = speed * self._plan.config.batch_size
         return f"{images:,.0f} images a second, {left} left"
 
-    def _accuracies(self, feed: Feed) -> dict[str, float]:
-        """Of the feed's validation split, by the weights it is measured with."""
-        found = {"accuracy": self._accuracy(feed, self._state)}
+    def _accuracies(self, loader: DataLoader) -> dict[str, float]:
+        """Of the loader's validation split, by the weights it is measured with."""
+        found = self._metrics(loader, self._state)
         if self._plan.config.ema_decay > 0:
-            found["accuracy of EMA"] = self._accuracy(feed, averaged(self._state))
+            of_averages = self._metrics(loader, averaged(self._state))
+            found |= {f"{name} of EMA": value for name, value in of_averages.items()}
         return found
 
-    def _accuracy(self, feed: Feed, state: NetworkState) -> float:
+    def _metrics(self, loader: DataLoader, state: NetworkState) -> dict[str, float]:
         size = self._plan.config.batch_size
-        return loop.accuracy(self._step, state, feed.eval_batches(batch_size=size))
+        return loop.evaluate(self._step, state, loader.eval_batches(batch_size=size))
 
     def _conclude(self) -> Result:
         """Measures the weights to keep on the test split, and writes the model."""
@@ -282,11 +315,11 @@ class Run:
         if plan.final:
             trained_on += ", training and validation images together,"
         else:
-            validation = self._accuracies(self._feed)
+            validation = self._accuracies(self._loader)
         if plan.test is not None:
             whole = dataclasses.replace(plan.dataset, validation=plan.test)
-            feed = feed_of(whole, plan.spec.resolution, plan.config.framing)
-            test = self._accuracies(feed)
+            loader = data_loader(whole, plan.spec.resolution, plan.config.framing)
+            test = self._accuracies(loader)
         result = Result(steps=self.num_steps, validation=validation, test=test)
         state = self._state
         if plan.config.ema_decay > 0:
@@ -294,9 +327,9 @@ class Run:
         model = saved.Model(
             spec=plan.spec,
             network=self._step.network(state),
-            card=saved.Card(
-                mean=tuple(map(float, self._feed.mean)),
-                std=tuple(map(float, self._feed.std)),
+            metadata=saved.ModelMetadata(
+                mean=tuple(map(float, self._loader.mean)),
+                std=tuple(map(float, self._loader.std)),
                 class_names=tuple(map(str, plan.dataset.class_names)),
                 weights=f"trained on {trained_on} for {self.num_steps} steps",
                 crop=plan.config.framing.crop,
@@ -348,17 +381,6 @@ class _Part:
 
 
 _PART = TypeAdapter(_Part)
-
-
-def read_losses(path: Path) -> np.ndarray:
-    """Returns the loss of every step in a run's losses.jsonl; none without a file.
-
-    Raises:
-      ValueError: if it is no ordinary file, or too large. One line.
-      OSError: if it cannot be read.
-    """
-    losses = [loss for part in _parts(path) for loss in part.losses]
-    return np.asarray(losses, np.float32)
 
 
 def _append_losses(path: Path, start: int, losses: np.ndarray) -> None:

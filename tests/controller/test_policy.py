@@ -106,12 +106,12 @@ def test_gradients_are_finite_where_a_decision_has_no_choice():
 
 def test_beliefs_of_a_policy_without_weights_are_uniform():
     params = jax.tree.map(jnp.zeros_like, policy.init(0, NUM_CHOICES, 16))
-    beliefs = policy.beliefs(params, NUM_CHOICES)
-    for row, count in zip(beliefs.probabilities, NUM_CHOICES, strict=True):
+    policy_summary = policy.policy_summary(params, NUM_CHOICES)
+    for row, count in zip(policy_summary.probabilities, NUM_CHOICES, strict=True):
         uniform = [1 / count] * count + [0.0] * (4 - count)
         np.testing.assert_allclose(row, uniform, rtol=1e-6)  # some ulps of float32
     entropy = math.log(math.prod(NUM_CHOICES))
-    assert beliefs.entropy == pytest.approx(entropy, rel=1e-5)
+    assert policy_summary.entropy == pytest.approx(entropy, rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -119,13 +119,15 @@ def test_beliefs_are_the_marginals_of_all_sequences(seed):
     params = sharpened(seed)
     log_probs, _ = evaluate(params, NUM_CHOICES, jnp.asarray(EVERY))
     probs = np.exp(np.asarray(log_probs, float))
-    beliefs = policy.beliefs(params, NUM_CHOICES)
+    policy_summary = policy.policy_summary(params, NUM_CHOICES)
     for d, count in enumerate(NUM_CHOICES):
         exact = [probs[EVERY[:, d] == choice].sum() for choice in range(count)]
         # The first depends on nothing; the others are means over 32 samples of values
         # in [0, 1], with a standard error of at most 0.09: four of them, for fixed
         # noise.
         atol = 1e-5 if d == 0 else 0.36
-        np.testing.assert_allclose(beliefs.probabilities[d, :count], exact, atol=atol)
+        np.testing.assert_allclose(
+            policy_summary.probabilities[d, :count], exact, atol=atol
+        )
     entropy = -(probs * np.log(probs)).sum()
-    assert beliefs.entropy == pytest.approx(entropy, rel=0.25)
+    assert policy_summary.entropy == pytest.approx(entropy, rel=0.25)

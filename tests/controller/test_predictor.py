@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from controller.predictor import START, Predictor, climb
+from controller.predictor import START, GaussianProcess, climb
 
 NUM_CHOICES = (3, 2, 4, 2, 3, 4)
 # What START stands for, restated.
@@ -31,7 +31,7 @@ def test_agrees_with_the_textbook_formulas_written_out():
     # Rasmussen and Williams, equations 2.23 to 2.24 and 2.30, by explicit inverse.
     tokens, rewards = data(0, 30)
     new, _ = data(1, 20)
-    found = Predictor.fit(tokens, rewards, NUM_CHOICES, START)
+    found = GaussianProcess.fit(tokens, rewards, NUM_CHOICES, START)
     means, deviations = found.predict(new)
 
     y = (rewards - rewards.mean()) / rewards.std()
@@ -60,7 +60,7 @@ def test_predicts_unseen_sequences_of_a_sum():
     for _ in range(6):
         setting = climb(tokens, rewards, NUM_CHOICES, setting)
     new, truth = data(1, 200)
-    means, _ = Predictor.fit(tokens, rewards, NUM_CHOICES, setting).predict(new)
+    means, _ = GaussianProcess.fit(tokens, rewards, NUM_CHOICES, setting).predict(new)
     # Fourteen free numbers, sixty noiseless results.
     assert np.corrcoef(means, truth)[0, 1] > 0.99
 
@@ -69,7 +69,7 @@ def test_climbing_never_loses_likelihood_and_ends_at_a_top():
     tokens, rewards = data(2, 50, noise=1.0)
 
     def likelihood(setting):
-        return Predictor.fit(tokens, rewards, NUM_CHOICES, setting).log_likelihood
+        return GaussianProcess.fit(tokens, rewards, NUM_CHOICES, setting).log_likelihood
 
     path = [START]
     while (found := climb(tokens, rewards, NUM_CHOICES, path[-1])) != path[-1]:
@@ -93,7 +93,7 @@ def test_noise_is_told_from_signal():
 
 def test_results_make_their_neighbourhood_certain():
     tokens, rewards = data(4, 40)
-    found = Predictor.fit(tokens, rewards, NUM_CHOICES, (2, 3, 0))
+    found = GaussianProcess.fit(tokens, rewards, NUM_CHOICES, (2, 3, 0))
     means, at_results = found.predict(tokens)
     np.testing.assert_allclose(means, rewards, atol=0.1)
     _, elsewhere = found.predict(data(5, 40)[0])
@@ -103,7 +103,7 @@ def test_results_make_their_neighbourhood_certain():
 @pytest.mark.parametrize("setting", [START, (0, 5, 0), (5, 0, 7), (1, 1, 3)])
 def test_chooses_as_if_all_deviations_were_known(setting):
     tokens, rewards = data(6, 60, noise=0.5)
-    found = Predictor.fit(tokens, rewards, NUM_CHOICES, setting)
+    found = GaussianProcess.fit(tokens, rewards, NUM_CHOICES, setting)
     new = np.unique(data(7, 300)[0], axis=0)
     weights = np.array([0.0, 3.0, 0.5, 50.0, 1.0, 0.0])
     means, deviations = found.predict(new)
@@ -124,7 +124,9 @@ def test_chooses_as_if_all_deviations_were_known(setting):
 
 def test_rewards_that_all_agree():
     tokens, _ = data(0, 12)
-    found = Predictor.fit(tokens, np.full(12, 0.7, np.float32), NUM_CHOICES, START)
+    found = GaussianProcess.fit(
+        tokens, np.full(12, 0.7, np.float32), NUM_CHOICES, START
+    )
     means, deviations = found.predict(tokens)
     np.testing.assert_allclose(means, 0.7, rtol=1e-6)
     assert np.isfinite(deviations).all()
@@ -134,6 +136,6 @@ def test_rewards_that_all_agree():
 def test_repeated_sequences_do_not_break_the_factorization():
     tokens = np.zeros((20, len(NUM_CHOICES)), np.int32)
     rewards = np.linspace(0.0, 1.0, 20, dtype=np.float32)
-    found = Predictor.fit(tokens, rewards, NUM_CHOICES, (2, 3, 0))
+    found = GaussianProcess.fit(tokens, rewards, NUM_CHOICES, (2, 3, 0))
     means, _ = found.predict(tokens[:1])
     assert means[0] == pytest.approx(0.5, abs=0.01)

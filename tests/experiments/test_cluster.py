@@ -85,9 +85,9 @@ def test_the_command_fits_the_machines(files, kind, monkeypatch):
         (group["replicas"], pod),
     ):
         available = {name: count * amount for name, amount in node.items()}
-        allotment = resources.allot(options, available)
-        resources.check_batch(commands[0].definition.child.batch_size, allotment)
-        fitting = resources.count_workers(options, allotment, available)
+        worker_resources = resources.resolve(options, available)
+        resources.check_batch(commands[0].definition.child.batch_size, worker_resources)
+        fitting = resources.count_workers(options, worker_resources, available)
         assert fitting == options.workers
         # No device is left idle.
         assert fitting * options.devices_per_child == available[kind.upper()]

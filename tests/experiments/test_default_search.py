@@ -2,23 +2,19 @@ import pytest
 
 from experiments.benchmarks import default_search
 from nas.runs import journal
+from nas.study.trial import Worker
+from tests.nas import trials
+from trainers.measurement import Seconds
 
 
 def _child(index: int, *, reward: float, finished: float, worker: int):
-    return journal.Trained(
-        index=index,
-        asked=index + 1,
-        tokens=(0,),
-        num_macs=100 + index,
-        num_params=1,
-        finished=finished,
-        worker=journal.Worker(host="here", pid=worker),
+    return trials.completed(
+        index,
         reward=reward,
-        accuracy=reward / 2,
-        losses=(1.0,),
-        num_steps=1,
-        images_per_second=1.0,
-        seconds=journal.Seconds(compile=1.0, train=2.0, eval=1.0),
+        finished=finished,
+        worker=Worker(host="here", pid=worker),
+        metrics={"accuracy": reward / 2, "num_macs": 100 + index},
+        seconds=Seconds(compile=1.0, train=2.0, eval=1.0),
     )
 
 
@@ -29,11 +25,12 @@ def test_figures_of_a_search_counted_by_hand():
         _child(2, reward=0.3, finished=1_009.5, worker=1),  # waited half a second
         _child(3, reward=0.2, finished=1_010.1, worker=2),  # waited a tenth
     )
-    header = journal.Header(
-        created=1_000.0, num_children=4, definition={}, dataset="", versions={}
-    )
     read = journal.Contents(
-        header=header, children=children, num_bytes=0, num_last_bytes=0
+        header=trials.header(created=1_000.0, num_trials=4),
+        trials=children,
+        num_bytes=0,
+        first_line=b"",
+        last_line=b"",
     )
 
     figures = default_search.summary(read)

@@ -16,7 +16,9 @@ from nas import search
 from nas.options import definition
 from nas.options.definition import Definition, EvaluationOptions, SearchOptions
 from nas.runs import journal
+from nas.runs.run_folder import RunFolder
 from search_space import codec, spaces
+from tests.nas import trials
 
 
 @pytest.mark.parametrize(
@@ -53,10 +55,7 @@ def test_a_recipe_starts_a_search_or_goes_on_with_it(tmp_path, commands):
     assert commands[0].run.output == folder
     assert commands[0].definition.evaluation.data_dir == str(tmp_path / "data")
     folder.mkdir(parents=True)
-    header = journal.Header(
-        created=0.0, num_children=8000, dataset="", versions={},
-        definition=definition.to_json(commands[0].definition),
-    )  # fmt: skip
+    header = trials.header(commands[0].definition, num_trials=8000)
     journal.create(folder / "journal.jsonl", header)
     imagenet_cluster.main(flags)
     assert commands[1].run.resume == folder
@@ -95,34 +94,21 @@ def run(tmp_path):
         ),
         evaluation=EvaluationOptions(dataset="digits"),
     )
-    folder = tmp_path / "run"
-    folder.mkdir()
-    path = folder / "journal.jsonl"
-    header = journal.Header(
-        created=0.0, num_children=5, dataset="digits", versions={},
-        definition=definition.to_json(options),
-    )  # fmt: skip
-    journal.create(path, header)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
     counts = definition.build_space(options).num_choices
     rng = np.random.default_rng(0)
-    with journal.Writer(path, journal.read(path)) as writer:
-        for index, accuracy in enumerate(ACCURACIES):
-            common = {
-                "index": index, "asked": 5, "num_macs": 1, "num_params": 1,
-                "finished": 0.0, "worker": None,
-                "tokens": tuple(rng.integers(counts).tolist()),
-            }  # fmt: skip
-            if accuracy is None:
-                writer.append(journal.Failed(**common, infeasible="diverged"))
-                continue
-            seconds = journal.Seconds(compile=0.0, train=0.0, eval=0.0)
-            writer.append(
-                journal.Trained(
-                    **common, reward=accuracy, accuracy=accuracy, losses=(),
-                    num_steps=0, images_per_second=0.0, seconds=seconds,
-                )
-            )  # fmt: skip
-    return folder
+    found = []
+    for index, accuracy in enumerate(ACCURACIES):
+        common = {"asked": 5, "tokens": tuple(rng.integers(counts).tolist())}
+        if accuracy is None:
+            found.append(trials.infeasible(index, "diverged", **common))
+        else:
+            metrics = {"accuracy": accuracy}
+            common |= {"reward": accuracy, "metrics": metrics}
+            found.append(trials.completed(index, **common))
+    trials.write(folder, found, options=options, num_trials=5)
+    return folder.path
 
 
 def test_the_best_are_retrained_once_each_by_those_who_share_the_work(
@@ -153,7 +139,7 @@ def test_the_best_are_retrained_once_each_by_those_who_share_the_work(
     space = spaces.load("accel-nasbench").restrict(
         {"*.layers": (1,), "*.expansion": (1,)}
     )
-    best = journal.read(run / "journal.jsonl").trained[1]
+    best = journal.read(run / "journal.jsonl").completed[1]
     own = codec.loads((tmp_path / "out" / "rank-01.json").read_text())
     assert own == space.decode(best.tokens)
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import train_comparison
 from search_space import codec, cost, zoo
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 
 TINY = ArchSpec(
     name="tiny",
@@ -15,7 +15,7 @@ TINY = ArchSpec(
     activation="relu",
     stem=Stem(channels=8, stride=1),
     stages=(MBConvStage(channels=8, kernel=3, stride=2, expansion=1, repeats=1),),
-    head=Head(channels=None),
+    head=ClassifierHead(channels=None),
 )
 
 

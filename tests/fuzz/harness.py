@@ -19,7 +19,6 @@ import pytest
 
 from nas import export, predict, profile, report, scale, search, train
 from nas.evaluation import latency_table
-from nas.evaluation.evaluators import PredictChildren
 from nas.execution import driver
 from nas.pages import serve
 from nas.training import run as training
@@ -76,13 +75,13 @@ class Stubs:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Puts the stand-ins into place."""
-        conduct = driver._conduct
+        run_study = driver.run
 
-        def without_ray(undertaking: Any, console: Any, interrupts: Any) -> None:
-            if self.searches and isinstance(undertaking.evaluator, PredictChildren):
-                conduct(undertaking, console, interrupts)
+        def without_ray(started: Any, console: Any, interrupts: Any) -> None:
+            if self.searches and started.setup.evaluator.place == "driver":
+                run_study(started, console, interrupts)
             else:
-                with driver._session(undertaking):
+                with driver._study(started):
                     pass
 
         def seen(source: Any, port: int) -> int:
@@ -96,7 +95,7 @@ class Stubs:
 
         patch.setattr(training.loop, "fit", self.fit)
         patch.setattr(training.Run, "_accuracies", lambda *_: {"accuracy": 0.5})
-        patch.setattr(driver, "_conduct", without_ray)
+        patch.setattr(driver, "run", without_ray)
         patch.setattr(report, "_serve", seen)
         patch.setattr(latency_table, "build", unmeasured)
         patch.setattr(profile, "_latencies", lambda *_: {})

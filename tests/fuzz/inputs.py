@@ -81,16 +81,20 @@ class Inputs:
         )
 
     def searched(self, rng: random.Random) -> Input:
-        """A search's folder."""
+        """A search's folder, sometimes one of format 1."""
+        run, children = rng.choice(
+            [("searched", 6), ("searched", 6), ("of-format-1", 12)]
+        )
+        names = ["journal.jsonl"] * 5 + ["policy.jsonl", "config.json", "report.html"]
         return self._of_run(
-            rng, "searched",
-            ["journal.jsonl"] * 5 + ["policy.jsonl", "config.json", "report.html"],
+            rng, run,
+            names if run == "of-format-1" else [*names, "controller.npz"],
             [
                 ("report", "{run}"),
                 ("report", "{run}", "--serve", "--port", "0"),
                 ("report", "{run}", "searched", "--output", "out.html"),
-                ("search", "--resume", "{run}", "--children", "7"),
-                ("search", "--resume", "{run}", "--children", "6"),
+                ("search", "--resume", "{run}", "--children", f"{children + 1}"),
+                ("search", "--resume", "{run}", "--children", f"{children}"),
             ],
         )  # fmt: skip
 

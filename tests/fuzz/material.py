@@ -16,13 +16,13 @@ from typing import Protocol
 import numpy as np
 import PIL.Image
 
-from nas import scale, search, train
+from nas import report, scale, search, train
 from nas.evaluation import latency_table
 from nas.options import definition
 from nas.runs import run_folder
 from nas.scaling import grid
 from search_space import codec, zoo
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 
 TINY = ArchSpec(
     name="tiny",
@@ -34,8 +34,9 @@ TINY = ArchSpec(
             channels=8, kernel=3, stride=2, expansion=2, repeats=1, se_ratio=0.25
         ),
     ),
-    head=Head(channels=16),
+    head=ClassifierHead(channels=16),
 )
+_FORMAT_1 = Path(__file__).parents[1] / "nas/runs/format1/search-flops"
 _TRAIN = [
     *("tiny.json", "--resolution", "8", "--epochs", "2", "--batch-size", "256"),
     *("--save-every", "3", "--devices", "1"),
@@ -68,6 +69,9 @@ def make(folder: Path, fit: Fit) -> None:
         fit.calls_left = None
         assert scale.main(["tiny.json", "--phi", "0,1", "--output", "family"]) == 0
     _make_grid(folder)
+    shutil.copytree(_FORMAT_1, folder / "of-format-1")
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert report.main(["of-format-1"]) == 0
     table = latency_table.LatencyTable(
         space="mbconv", device="this", resolution=32, activation="swish", call_ms=0.1,
         blocks_ms={
@@ -89,7 +93,11 @@ def _make_grid(folder: Path) -> None:
     header, *first = map(
         json.loads, (folder / "searched" / "journal.jsonl").read_text().splitlines()
     )
-    header |= {"num_children": searched.lineup.size, "definition": record}
+    header |= {
+        "kind": grid.KIND,
+        "num_trials": searched.networks.size,
+        "definition": record,
+    }
     lines = [header]
     for index, child in enumerate(first[:3]):
         lines.append(child | {"index": index, "asked": index + 1, "tokens": [0, index]})

@@ -6,11 +6,10 @@ TROUBLE is `none`, `deadly` (every child kills its worker), `broken` (every chil
 raises), or a folder: the first worker to reach each seed in it dies there, unless the
 file says what to do instead: `hang` in a call that holds Python's lock, as a hung
 compiler does, `stop` the process, `raise`, or return an accuracy such as
-`nan`. With `alone` there is no Ray: one child after another in this process, as a
+`nan`. With `alone` there is no Ray: one child after another in the driver, as a
 reference.
 """
 
-import contextlib
 import ctypes
 import dataclasses
 import os
@@ -24,28 +23,20 @@ import overheard
 from nas import search
 from nas.evaluation import evaluators
 from nas.evaluation.run_data import RunData
+from nas.study.metrics import ACCURACY
 from search_space.spec import ArchSpec
-from trainers.measurement import Infeasible, Measurement
+from trainers.measurement import Infeasible, Measured
 
-GOOD = Measurement(
-    accuracy=0.5,
-    losses=(2.0, 1.0),
-    images_per_second=1.0,
-    compile_seconds=0.0,
-    train_seconds=0.0,
-    eval_seconds=0.0,
-    num_params=1,
-    num_macs=1,
-)
+GOOD = Measured(metrics={"accuracy": 0.5}, losses=(2.0, 1.0))
 
 
-def outcome(spec: ArchSpec, seed: int) -> Measurement | Infeasible:
+def outcome(spec: ArchSpec, seed: int) -> Measured | Infeasible:
     """What a pretended child ends with: a function of what real ones depend on."""
     if seed % 7 == 0:
         return Infeasible("diverged: the loss was <b>nan</b>")
     depth = sum(stage.repeats for stage in spec.stages)
     accuracy = 0.5 + 0.01 * depth + seed % 1000 * 1e-4
-    return dataclasses.replace(GOOD, accuracy=accuracy)
+    return dataclasses.replace(GOOD, metrics={"accuracy": accuracy})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +45,14 @@ class Sleeper:
 
     seconds: float
     trouble: str
+
+    @property
+    def metrics(self):
+        return (ACCURACY,)
+
+    @property
+    def place(self):
+        return "driver" if self.trouble == "alone" else "workers"
 
     def prepare(self):
         return self.evaluate
@@ -74,27 +73,11 @@ class Sleeper:
         if how in ("", "stop"):
             number = signal.SIGSTOP if how == "stop" else signal.SIGKILL
             os.kill(os.getpid(), number)
-        return dataclasses.replace(GOOD, accuracy=float(how))
-
-
-class Alone:
-    """What `nas.execution.tune` offers, without Ray."""
-
-    @staticmethod
-    @contextlib.contextmanager
-    def cluster():
-        yield lambda: {"CPU": 1.0}
-
-    @staticmethod
-    def run(session, evaluator, **_):
-        while (job := session.next_job()) is not None:
-            session.finish(job.index, evaluator.evaluate(job.spec, job.seed), None)
+        return dataclasses.replace(GOOD, metrics={"accuracy": float(how)})
 
 
 if __name__ == "__main__":
     overheard.listen()
     sleeper = Sleeper(float(sys.argv[1]), sys.argv[2])
-    if sleeper.trouble == "alone":
-        sys.modules["nas.execution.tune"] = Alone
     evaluators.build = lambda *_: (sleeper, RunData(description="children that sleep"))
     sys.exit(search.main(sys.argv[3:]))

@@ -36,6 +36,14 @@ class Fragile:
     evaluator: Evaluator
     folder: Path
 
+    @property
+    def metrics(self):
+        return self.evaluator.metrics
+
+    @property
+    def place(self):
+        return self.evaluator.place
+
     def prepare(self):
         self.die_in("prepare")
         inner = self.evaluator.prepare()
@@ -44,7 +52,7 @@ class Fragile:
             with (
                 mock.patch.object(child.classifier, "build", self.build),
                 mock.patch.object(child, "ChainedStep", self.step),
-                mock.patch.object(child.loop, "accuracy", self.accuracy),
+                mock.patch.object(child.loop, "evaluate", self.measure),
             ):
                 outcome = inner(spec, seed)
             self.die_in("report")
@@ -69,9 +77,9 @@ class Fragile:
         self.die_in("build")
         return BUILD(*arguments, **options)
 
-    def accuracy(self, *arguments):
+    def measure(self, *arguments):
         self.die_in("measure")
-        return ACCURACY(*arguments)
+        return EVALUATE(*arguments)
 
     def step(self, *arguments, **options):
         return FragileStep(self, *arguments, **options)
@@ -94,7 +102,7 @@ class FragileStep(child.ChainedStep):
         return states, loss * jnp.nan if self.fragile.takes("divergence") else loss
 
 
-BUILD, ACCURACY = child.classifier.build, loop.accuracy
+BUILD, EVALUATE = child.classifier.build, loop.evaluate
 
 
 class FullDisk(journal.Writer):

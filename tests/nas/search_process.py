@@ -1,6 +1,7 @@
 """Searches in processes of their own, and the count that must be right at their end."""
 
 import collections
+import itertools
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from tests.nas import overheard
 
 _HERE = Path(__file__).parent
 PRETEND = _HERE / "pretend_search.py"
@@ -80,25 +83,27 @@ def assert_all_accounted_for(folder, number, *, told, batch_size):
     """The count at the end of a search that was done harm.
 
     Every child is in the journal once, and there are as many as asked for. The last
-    driver's controller, which learns from the journal anew, was told of each once, in
-    the journal's order, an infeasible one with the lowest reward so far; less than a
-    batch may be left over. best.json is the best of the journal.
+    driver's controller knows each once, in the journal's order, through the snapshot
+    that it went on from or because it was told; an infeasible one with the lowest
+    reward that there was by then. Less than a batch may be left over. best.json is the
+    best of the journal.
     """
     children = journaled(folder)
     assert_each_once(children, number)
-    lines = [json.loads(line) for line in told.read_text().splitlines()]
-    heard = [(tuple(tokens), reward) for tokens, reward in lines]
-    expected, lowest = [], None
-    for child in children:
-        reward = child.get("reward")
-        lowest = reward if lowest is None else min(lowest, reward or lowest)
-        expected.append([tuple(child["tokens"]), lowest if reward is None else reward])
-    for entry in expected:  # those before the first reward are told its value
-        entry[1] = next(r for _, r in expected if r) if entry[1] is None else entry[1]
-    assert 0 <= len(expected) - len(heard) < batch_size
-    for (tokens, reward), (own, told_reward) in zip(expected, heard, strict=False):
-        assert own == tokens
-        assert abs(told_reward - reward) < 1e-6
-    rewards = [child["reward"] for child in children if "reward" in child]
+    rewards = [child.get("reward") for child in children]
+    lowest = list(itertools.accumulate(rewards, _lower))
+    position = 0
+    for call_tokens, call_rewards in overheard.lineage(told):
+        known = position + len(call_tokens)  # at least so many, when it was told
+        for tokens, reward in zip(call_tokens, call_rewards, strict=True):
+            assert tokens == children[position]["tokens"]
+            possible = {rewards[position]} - {None} or set(lowest[known - 1 :])
+            assert any(abs(reward - one) < 1e-6 for one in possible), (tokens, reward)
+            position += 1
+    assert 0 <= number - position < batch_size
     best = json.loads((folder / "best.json").read_text())
-    assert best["found"]["reward"] == max(rewards)
+    assert best["found"]["reward"] == max(r for r in rewards if r is not None)
+
+
+def _lower(one, other):
+    return min((r for r in (one, other) if r is not None), default=None)

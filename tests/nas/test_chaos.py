@@ -17,7 +17,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from search_space import codec
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 from tests.nas.search_process import (
     PRETEND,
     REAL,
@@ -35,7 +35,7 @@ TINY_NETWORK = ArchSpec(
     activation="swish",
     stem=Stem(channels=8, stride=1),
     stages=(MBConvStage(channels=8, kernel=3, stride=2, expansion=2, repeats=1),),
-    head=Head(channels=16, dropout=0.2),
+    head=ClassifierHead(channels=16, dropout=0.2),
 )
 GIVEN_UP = "its worker died (4 attempts)"
 
@@ -112,8 +112,7 @@ def test_real_children_that_diverge_or_ask_for_too_much_memory(real, troubles, t
 def test_a_node_is_lost_and_another_joins(real, told):
     """Two nodes of a core each; one dies with a child on it, and one comes.
 
-    Children of half a minute: a shorter one is over before a new worker is up, and
-    Tune then gives its successor to the old one, time and again.
+    Children of half a minute: of shorter ones few are left when a new worker is up.
     """
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
@@ -159,7 +158,7 @@ def descendants(node):
 def test_the_driver_dies_twenty_times_and_the_run_goes_on_elsewhere(
     real, told, tmp_path
 ):
-    """At random moments, 20 of them: while starting, replaying, updating, training."""
+    """At random moments, 20 of them: while starting, being told, learning, training."""
     moments = random.Random(0)
     search = real("--children", "2000")
     counts = []

@@ -19,8 +19,8 @@ from search_space import codec, zoo
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
+    ClassifierHead,
     ConvStage,
-    Head,
     MBConvStage,
     SepConvStage,
     Stem,
@@ -30,6 +30,7 @@ from trainers.data import memory, pixels
 from trainers.data.dataset import Dataset
 from trainers.data.folder import FolderExamples
 from trainers.deploy import folding, saved
+from trainers.networks import classifier
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 
@@ -61,7 +62,7 @@ def every_kind(activation="swish"):
             SepConvStage(channels=12, kernel=3, stride=2, repeats=1),
             BottleneckStage(channels=16, bottleneck=4, kernel=3, stride=1, repeats=2),
         ),
-        head=Head(channels=24),
+        head=ClassifierHead(channels=24),
     )
 
 
@@ -73,13 +74,13 @@ def model_of(spec):
         if variable[...].ndim == 1:
             low = 0.5 if name.endswith(("variance", "scale")) else -0.5
             variable.set_value(rng.uniform(low, low + 1, variable.shape).astype("f4"))
-    card = saved.Card(
+    metadata = saved.ModelMetadata(
         mean=(120.0, 115.0, 110.0)[: spec.in_channels],
         std=(60.0, 61.0, 62.0)[: spec.in_channels],
         class_names=tuple(f"class {i}" for i in range(spec.num_classes)),
         weights="random",
     )
-    return saved.Model(spec=spec, network=model.network, card=card)
+    return saved.Model(spec=spec, network=model.network, metadata=metadata)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def photographs(tmp_path_factory):
 def logits_of(model, pixels):
     """Of the network as it was trained, batch norm and all."""
     forward, arrays = folding.logits_of(model.network)
-    return np.asarray(jax.jit(forward)(arrays, model.card.standardise(pixels)))
+    return np.asarray(jax.jit(forward)(arrays, model.metadata.standardise(pixels)))
 
 
 def run_stablehlo(folder, pixels):
@@ -200,7 +201,7 @@ def write_odd_pictures(folder):
 
 
 def as_training_reads(paths, spec):
-    """Pixels of the pictures as the feed of a folder in memory has them."""
+    """Pixels of the pictures as the loader of a folder in memory has them."""
     examples = FolderExamples(
         paths=paths, labels=np.zeros(len(paths), int), channels=spec.in_channels
     )
@@ -228,7 +229,7 @@ def small(channels):
         activation="relu",
         stem=Stem(channels=8, kernel=3, stride=2),
         stages=(ConvStage(channels=16, kernel=3, stride=2, repeats=1),),
-        head=Head(channels=None),
+        head=ClassifierHead(channels=None),
     )
 
 
@@ -239,7 +240,7 @@ def small(channels):
 def test_training_prediction_and_the_script_read_the_same(tmp_path, name, channels):
     """Logits of odd pictures; the script's process cannot find our packages."""
     model = model_of(small(channels))
-    kernel = folding.classifier_of(model.network).kernel
+    kernel = classifier.classifier_of(model.network).kernel
     kernel.set_value(20 * kernel[...])  # pictures differ well above what is printed
     export.write(tmp_path / "out", model, name)
     (tmp_path / "pictures").mkdir()
@@ -312,7 +313,7 @@ def test_folding_leaves_no_statistics():
 def test_activation_maps_average_to_the_logits(photographs):
     """arXiv:1512.04150, equation 2: the class score is the maps' sum over places."""
     model, (_, pixels) = model_of(every_kind()), photographs
-    images = model.card.standardise(pixels)
+    images = model.metadata.standardise(pixels)
     maps = np.asarray(folding.activation_maps(model.network, images))
     bias = np.asarray(model.network.blocks[-1].units[-1].bias[...])
     logits = logits_of(model, pixels)
@@ -323,7 +324,7 @@ def test_an_exported_folder_is_a_model(tmp_path, photographs):
     model, (_, pixels) = model_of(every_kind()), photographs
     export.write(tmp_path / "out", model, "safetensors")
     again = saved.load(tmp_path / "out")
-    assert (again.spec, again.card) == (model.spec, model.card)
+    assert (again.spec, again.metadata) == (model.spec, model.metadata)
     np.testing.assert_array_equal(logits_of(again, pixels), logits_of(model, pixels))
 
 
@@ -334,7 +335,7 @@ def test_a_zoo_name_exports_fresh_weights_and_says_so(tmp_path, capsys, monkeypa
     assert export.main(["net.json", "--format", "safetensors", "--seed", "3"]) == 0
     assert "freshly initialised from seed 3, not trained" in capsys.readouterr().out
     first = saved.load(tmp_path / "every-kind-safetensors")
-    assert first.card.weights.endswith("not trained")
+    assert first.metadata.weights.endswith("not trained")
 
 
 @pytest.fixture
@@ -360,9 +361,9 @@ def other_architecture(folder):
 
 
 def wrong_names(folder):
-    card = json.loads((folder / "model.json").read_text())
-    card["class_names"].pop()
-    (folder / "model.json").write_text(json.dumps(card))
+    metadata = json.loads((folder / "model.json").read_text())
+    metadata["class_names"].pop()
+    (folder / "model.json").write_text(json.dumps(metadata))
 
 
 def other_width(folder):

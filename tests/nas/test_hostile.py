@@ -8,9 +8,11 @@ import io
 import json
 import os
 import pickle
+import shutil
 import sys
 import time
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,7 +24,9 @@ from nas.monitoring import policy_log
 from nas.options import definition
 from nas.options.definition import Definition
 from nas.runs import journal, provenance, run_folder
+from nas.study.trial import Worker
 from search_space import codec, spaces, zoo
+from tests.nas import trials
 from trainers.deploy import saved
 
 SPACE = spaces.load("accel-nasbench")
@@ -109,25 +113,26 @@ def refusal(read):
     return None
 
 
-HEADER = journal.Header(
-    created=1.7e9,
-    num_children=3,
-    definition=definition.to_json(
-        Definition(search=definition.SearchOptions(space="accel-nasbench"))
+HEADER = trials.header(
+    Definition(
+        search=definition.SearchOptions(space="accel-nasbench"),
+        evaluation=definition.EvaluationOptions(evaluator="imagenet-surrogate"),
     ),
-    dataset="none",
-    versions={},
+    num_trials=3,
 ).model_dump(mode="json")
-CHILD = journal.Trained(
-    index=0, asked=1, tokens=TOKENS, num_macs=10**8, num_params=10**6, finished=1.7e9,
-    worker=journal.Worker(host="h", pid=1), reward=0.5, accuracy=0.5, losses=(1.0,),
-    num_steps=1, images_per_second=1.0,
-    seconds=journal.Seconds(compile=1.0, train=1.0, eval=1.0),
-).model_dump(mode="json")  # fmt: skip
-FAILURE = {
-    key: CHILD[key]
-    for key in ("asked", "tokens", "num_macs", "num_params", "finished", "worker")
-} | {"index": 1, "asked": 2, "infeasible": "diverged"}
+CHILD = trials.completed(
+    0, tokens=TOKENS, worker=Worker(host="h", pid=1), spread={"accuracy": 0.01}
+).model_dump(mode="json")
+FAILURE = trials.infeasible(1, "diverged", tokens=TOKENS).model_dump(mode="json")
+# Of format 1, which is still read.
+OLD_HEADER = {key: HEADER[key] for key in ("created", "definition", "versions")} | {
+    "journal": "mbconv-nas", "version": 1, "num_children": 3, "dataset": "none",
+}  # fmt: skip
+OLD_CHILD = {key: CHILD[key] for key in ("tokens", "finished", "worker", "losses")} | {
+    "index": 0, "asked": 1, "num_macs": 10**8, "num_params": 10**6, "reward": 0.5,
+    "accuracy": 0.5, "num_steps": 2, "images_per_second": 1.0, "objective": None,
+    "seconds": {"compile": 1.0, "train": 1.0, "eval": 1.0},
+}  # fmt: skip
 POLICY = {
     "children": 1,
     "entropy": 1.0,
@@ -161,6 +166,73 @@ def test_a_damaged_child(tmp_path, child):
     folder = run_of(tmp_path / "run", HEADER, child)
     used_or_refused(report.main, str(folder.path))
     used_or_refused(search.main, "--resume", str(folder.path), "--children", "1")
+
+
+def test_the_old_lines_are_lines_of_format_1(tmp_path):
+    folder = run_of(tmp_path / "run", OLD_HEADER, OLD_CHILD)
+    assert journal.read(folder.journal).format == 1
+
+
+@few
+@given(
+    header=st.one_of(st.just(json.dumps(OLD_HEADER).encode()), damaged(OLD_HEADER)),
+    child=st.one_of(st.just(json.dumps(OLD_CHILD).encode()), damaged(OLD_CHILD)),
+)
+def test_a_damaged_journal_of_format_1(tmp_path, header, child):
+    folder = run_of(tmp_path / "run", header, child)
+    used_or_refused(report.main, str(folder.path))
+    used_or_refused(search.main, "--resume", str(folder.path), "--children", "1")
+
+
+@st.composite
+def snapshots(draw, whole):
+    """Arrays by name: one of another shape, type or value, left out, or new."""
+    copy = dict(whole)
+    name = draw(st.sampled_from(sorted(copy)))
+    match draw(st.integers(0, 3)):
+        case 0:
+            del copy[name]
+        case 1:
+            copy[draw(st.text("abc/.", min_size=1, max_size=5))] = np.zeros(3)
+        case 2:
+            copy[name] = np.ravel(copy[name])[: draw(st.integers(0, 3))]
+        case _:
+            kind = draw(st.sampled_from(["f8", "i8", "u1", "U3", "M8[s]", "c16"]))
+            fill = draw(st.sampled_from([0, 1, 200]))
+            copy[name] = np.full(np.shape(copy[name]), fill).astype(kind)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A search of seven children, and what it kept of its controller."""
+    path = tmp_path_factory.mktemp("searched") / "run"
+    flags = ["--evaluator", "imagenet-surrogate", "--children", "7"]
+    assert used_or_refused(search.main, *flags, "--output", str(path)) == 0
+    return run_folder.RunFolder(path)
+
+
+@settings(few, max_examples=15)
+@given(data=st.data())
+def test_a_damaged_snapshot_costs_no_child(tmp_path_factory, searched, data):
+    """It may be anything: a search goes on, with each child once."""
+    with np.load(searched.controller) as file:
+        whole = {name: file[name] for name in file.files}
+    path = tmp_path_factory.mktemp("copy") / "run"
+    shutil.copytree(searched.path, path)
+    folder = run_folder.RunFolder(path)
+    if data.draw(st.booleans()):
+        np.savez(folder.controller, **data.draw(snapshots(whole)))
+    else:
+        old = folder.controller.read_bytes()
+        at = data.draw(st.integers(0, len(old)))
+        folder.controller.write_bytes(
+            old[:at] + data.draw(st.binary(max_size=9)) + old[at + 3 :]
+        )
+    assert used_or_refused(search.main, "--resume", str(path), "--children", "9") == 0
+    found = journal.read(folder.journal).trials
+    assert sorted(trial.index for trial in found) == list(range(9))
+    assert len({trial.tokens for trial in found}) == 9
 
 
 @few
@@ -199,17 +271,17 @@ def test_a_damaged_table_of_latencies(tmp_path, text):
     refusal(lambda: latency_table.load(path).predict(network))
 
 
-CARD = {
+METADATA = {
     "version": 1, "mean": [1.0], "std": [2.0], "class_names": ["a"], "weights": "w",
 }  # fmt: skip
 
 
 @few
-@given(text=damaged(CARD))
+@given(text=damaged(METADATA))
 def test_a_damaged_card_of_a_model(tmp_path, text):
     spec = zoo.load("mobilenet-v2")
     (tmp_path / saved.ARCHITECTURE).write_text(codec.dumps(spec))
-    (tmp_path / saved.CARD).write_bytes(text)
+    (tmp_path / saved.METADATA).write_bytes(text)
     # It is for one channel and one class where the network has three and a thousand,
     # so that not even the whole one gets as far as the weights.
     assert refusal(lambda: saved.load(tmp_path))
@@ -241,7 +313,8 @@ VALUES = st.one_of(
 FLAGS = st.sampled_from(
     ["--children", "--target-flops", "--space", "--restrict", "--controller", "--seed",
      "--rewards-per-update", "--reward", "--exponent-below", "--beta", "--objective",
-     "--target", "--target-latency", "--latency-table", "--dataset", "--data-dir",
+     "--cost", "--evaluator", "--target", "--target-latency", "--latency-table",
+     "--dataset", "--data-dir",
      "--validation", "--steps", "--batch-size", "--resolution", "--learning-rate",
      "--resume", "--workers", "--nonsense"]
 )  # fmt: skip
@@ -250,7 +323,7 @@ FLAGS = st.sampled_from(
 @few
 @given(given_flags=st.lists(st.tuples(FLAGS, VALUES), min_size=1, max_size=3))
 def test_arguments_of_a_search(tmp_path_factory, monkeypatch, given_flags):
-    monkeypatch.setattr(driver, "carry_out", lambda *_, **__: 0)
+    monkeypatch.setattr(driver, "_carry_on", lambda *_: 0)
     output = tmp_path_factory.mktemp("out")
     flags = [part for pair in given_flags for part in pair]
     used_or_refused(search.main, *flags, "--output", str(output))
@@ -294,7 +367,15 @@ def secret(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [".lock", "journal.jsonl", "config.json", "tensorboard", "policy.jsonl"]
+    "name",
+    [
+        ".lock",
+        "journal.jsonl",
+        "config.json",
+        "tensorboard",
+        "policy.jsonl",
+        "controller.npz",
+    ],
 )
 def test_a_run_with_a_link_is_not_resumed_nor_is_the_link_read(tmp_path, secret, name):
     folder = run_of(tmp_path / "run", HEADER, CHILD)
@@ -376,6 +457,12 @@ class Bomb:
         return (exec, ("import sys; sys.exploded = True",))
 
 
+def _archive(**arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **{k: np.array(v, object) for k, v in arrays.items()})
+    return buffer.getvalue()
+
+
 def test_nothing_in_a_run_s_folder_is_run(tmp_path, monkeypatch):
     record = json.loads(json.dumps(HEADER))
     record["definition"]["search"]["space"] = "evil:space"
@@ -388,4 +475,11 @@ def test_nothing_in_a_run_s_folder_is_run(tmp_path, monkeypatch):
     assert used_or_refused(search.main, "--resume", str(folder.path)) == 2
     plain = run_of(tmp_path / "run", HEADER, CHILD)
     assert used_or_refused(report.main, str(plain.path)) == 0
+    for content in (pickle.dumps(Bomb()), _archive(state_0000=[Bomb()])):
+        plain.controller.write_bytes(content)
+        plain.journal.write_bytes(
+            json.dumps(HEADER).encode() + b"\n" + json.dumps(CHILD).encode() + b"\n"
+        )
+        resumed = ("--resume", str(plain.path), "--children", "2")
+        assert used_or_refused(search.main, *resumed) == 0
     assert not hasattr(sys, "exploded")

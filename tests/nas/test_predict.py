@@ -10,7 +10,7 @@ import pytest
 
 from nas import predict
 from nas.pages import lettering, panels
-from search_space.spec import ArchSpec, ConvStage, Head, Stem
+from search_space.spec import ArchSpec, ClassifierHead, ConvStage, Stem
 from trainers.data import framing
 from trainers.deploy import saved
 
@@ -28,7 +28,7 @@ def brightness_model(channels=1):
         activation="relu",
         stem=Stem(channels=1, kernel=1, stride=1),
         stages=(ConvStage(channels=1, kernel=1, stride=1, repeats=1),),
-        head=Head(channels=None),
+        head=ClassifierHead(channels=None),
     )
     model = saved.fresh(spec, seed=0)
     for name, variable in saved.variables(model.network).items():
@@ -39,13 +39,13 @@ def brightness_model(channels=1):
     classifier = model.network.blocks[-1].units[-1]
     classifier.kernel.set_value(np.array([[0.0, 1.0]], np.float32))
     classifier.bias.set_value(np.array([1.0, 0.0], np.float32))
-    card = saved.Card(
+    metadata = saved.ModelMetadata(
         mean=(100.0,) * channels,
         std=(1.0,) * channels,
         class_names=("dark", "bright"),
         weights="made by hand",
     )
-    return saved.Model(spec=spec, network=model.network, card=card)
+    return saved.Model(spec=spec, network=model.network, metadata=metadata)
 
 
 def corner(value):
@@ -218,10 +218,12 @@ def test_only_its_own_pngs_are_replaced_unasked(place, capsys):
 
 def test_names_do_not_command_the_terminal(place, capsys):
     model = brightness_model()
-    card = dataclasses.replace(
-        model.card, class_names=("\x1b[2Jdark", "b\x07right"), weights="\x1b]0;x\x07"
+    metadata = dataclasses.replace(
+        model.metadata,
+        class_names=("\x1b[2Jdark", "b\x07right"),
+        weights="\x1b]0;x\x07",
     )
-    saved.save(place / "odd", dataclasses.replace(model, card=card))
+    saved.save(place / "odd", dataclasses.replace(model, metadata=metadata))
     os.rename("a.png", "\x1b[1mA.png")
     assert predict.main(["odd", "\x1b[1mA.png", "b.png"]) == 0
     printed = capsys.readouterr()

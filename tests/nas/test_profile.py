@@ -10,8 +10,8 @@ from nas import builder, profile, search
 from nas.evaluation import evaluators, latency_table
 from nas.options import definition
 from search_space import layers, spaces, zoo
-from trainers import measurement
 from trainers.deploy import latency
+from trainers.measurement import Measured
 
 
 def printed_json(capsys, *arguments):
@@ -101,6 +101,18 @@ def test_every_network_of_a_space_is_made_of_its_blocks(space):
     assert len(found) == 1 + 7 + 2 + 1
 
 
+def test_blocks_have_the_names_that_tables_on_the_disk_have():
+    *_, last, head = layers.blocks(zoo.load("mobilenet-v2"))
+    assert latency_table.key(head) == (
+        '7x7x320 -> 1000 Head {"channels": 1280, "dropout": 0.2}'
+    )
+    assert latency_table.key(last) == (
+        '7x7x160 -> 320 MBConvStage {"kind": "mbconv", "channels": 320, "kernel": 3,'
+        ' "stride": 1, "expansion": 6, "repeats": 1, "se_ratio": 0.0,'
+        ' "skip": "identity"}'
+    )
+
+
 def table(space, ms):
     return latency_table.LatencyTable(
         space=space.name,
@@ -165,24 +177,16 @@ def test_a_table_of_an_impossible_resolution_predicts_nothing(space, resolution)
 
 def test_a_search_weighs_accuracy_against_latency(table_file, monkeypatch):
     """At 18.5 of 20 ms MnasNet's soft reward is the accuracy times 0.925^-0.07."""
-    measured = measurement.Measurement(
-        accuracy=0.8,
-        losses=(1.0,),
-        images_per_second=1.0,
-        compile_seconds=0.0,
-        train_seconds=1.0,
-        eval_seconds=0.0,
-        num_params=1,
-        num_macs=1,
-    )
+    measured = Measured(metrics={"accuracy": 0.8, "images_per_second": 1.0})
     monkeypatch.setattr(
         evaluators.TrainChildren, "prepare", lambda _: lambda *_: measured
     )
     parts = search_plan(table_file, 20.0)
     spec = parts.space.decode([0] * len(parts.space.num_choices))
     outcome = parts.evaluator.prepare()(spec, 0)
-    assert outcome.objective == pytest.approx(18.5)
-    found = parts.reward(outcome.accuracy, outcome.objective)
+    assert outcome.metrics == {**measured.metrics, "latency_ms": 18.5}
+    assert {metric.name for metric in parts.evaluator.metrics} == set(outcome.metrics)
+    found = parts.reward(outcome.metrics)
     assert found == pytest.approx(0.8 * 0.925**-0.07)
     assert "20 ms" in definition.describe_reward(parts.definition)
 

@@ -1,4 +1,4 @@
-"""Tests for reports, results and drawings: what is made of a journal."""
+"""Tests for nas.report: what is made of a journal, as files and as a page."""
 
 import html.parser
 import json
@@ -8,43 +8,33 @@ import pytest
 from nas import report
 from nas.options import definition
 from nas.options.definition import Definition
-from nas.runs import journal, results, run_folder
+from nas.runs import results, run_folder
 from search_space import codec, cost, spaces, zoo
+from tests.nas import trials
+from trainers.measurement import Seconds
 
 SPACE = spaces.load("mbconv")
 B0 = SPACE.encode(zoo.load("efficientnet-b0"))
 
 
-def trained(index, *, accuracy, num_macs, reward=None, tokens=B0, objective=None):
-    return journal.Trained(
-        index=index,
-        asked=index + 1,
+def completed(index, *, accuracy, num_macs, reward=None, tokens=B0, **metrics):
+    return trials.completed(
+        index,
         tokens=tokens,
-        num_macs=num_macs,
-        num_params=5_288_548,
-        finished=1.7e9 + index,
-        worker=None,
         reward=accuracy if reward is None else reward,
-        accuracy=accuracy,
         losses=(2.3, 1.125),
-        num_steps=2,
-        images_per_second=100.0,
-        seconds=journal.Seconds(compile=60.0, train=40.0, eval=0.2),
-        objective=objective,
+        seconds=Seconds(compile=60.0, train=40.0, eval=0.2),
+        metrics={
+            "accuracy": accuracy,
+            "num_macs": num_macs,
+            "num_params": 5_288_548,
+            **metrics,
+        },
     )
 
 
-def failed(index, reason):
-    return journal.Failed(
-        index=index,
-        asked=index + 1,
-        tokens=B0,
-        num_macs=1,
-        num_params=1,
-        finished=1.7e9,
-        worker=None,
-        infeasible=reason,
-    )
+def infeasible(index, reason):
+    return trials.infeasible(index, reason, tokens=B0)
 
 
 @pytest.fixture
@@ -53,18 +43,8 @@ def folder(tmp_path):
 
 
 def write_journal(folder, children, *, dataset="digits: small", options=None):
-    header = journal.Header(
-        created=1.7e9,
-        num_children=10,
-        definition=definition.to_json(options or Definition()),
-        dataset=dataset,
-        versions={"jax": "1"},
-    )
-    journal.create(folder.journal, header)
-    contents = journal.read(folder.journal)
-    with journal.Writer(folder.journal, contents) as writer:
-        for child in children:
-            writer.append(child)
+    facts = {"dataset": dataset, "versions": {"jax": "1"}, "options": options}
+    trials.write(folder, children, **facts)
 
 
 class Page(html.parser.HTMLParser):
@@ -101,11 +81,11 @@ class Page(html.parser.HTMLParser):
 
 
 CHILDREN = [
-    trained(0, accuracy=0.70, num_macs=300_000_000),
-    trained(1, accuracy=0.80, num_macs=400_000_000, reward=0.8),
-    failed(2, "diverged at step 7"),
-    trained(3, accuracy=0.75, num_macs=500_000_000),
-    trained(4, accuracy=0.90, num_macs=900_000_000, reward=0.5),
+    completed(0, accuracy=0.70, num_macs=300_000_000),
+    completed(1, accuracy=0.80, num_macs=400_000_000, reward=0.8),
+    infeasible(2, "diverged at step 7"),
+    completed(3, accuracy=0.75, num_macs=500_000_000),
+    completed(4, accuracy=0.90, num_macs=900_000_000, reward=0.5),
 ]
 
 
@@ -124,10 +104,15 @@ def test_the_report_shows_what_the_journal_holds(folder, capsys):
     assert [child["index"] for child in networks["children"]] == [0, 1, 3, 4]
     assert networks["children"][1] == {
         "index": 1, "name": SPACE.decode(B0).name, "tokens": list(B0),
-        "stages": list(range(7)), "reward": 0.8, "accuracy": 0.8,
-        "num_macs": 400_000_000, "num_params": 5_288_548, "objective": None,
-        "loss": 1.125, "seconds": 100.2,
+        "stages": list(range(7)), "reward": 0.8, "loss": 1.125, "seconds": 100.2,
+        "metrics": {
+            "accuracy": 0.8, "images_per_second": 100.0, "num_macs": 400_000_000,
+            "num_params": 5_288_548,
+        },
     }  # fmt: skip
+    assert [metric["name"] for metric in networks["metrics"]] == [
+        "accuracy", "images_per_second", "num_macs", "num_params"
+    ]  # fmt: skip
     assert networks["stages"][2]["text"] == third
 
 
@@ -135,7 +120,7 @@ def test_choices_are_shown_as_often_as_they_were_proposed_of_late(folder):
     other = SPACE.encode(zoo.load("efficientnet-b0"))
     other = (other[0] ^ 1, *other[1:])
     children = [
-        trained(i, accuracy=0.5, num_macs=10, tokens=other if i % 4 == 0 else B0)
+        completed(i, accuracy=0.5, num_macs=10, tokens=other if i % 4 == 0 else B0)
         for i in range(60)
     ]
     write_journal(folder, children)
@@ -185,7 +170,7 @@ def test_a_report_says_what_of_a_policy_log_it_leaves_out(folder, line):
 
 
 def test_tokens_of_another_space_are_refused_in_one_line(folder, capsys):
-    write_journal(folder, [trained(0, accuracy=0.5, num_macs=1, tokens=(0, 1, 2))])
+    write_journal(folder, [completed(0, accuracy=0.5, num_macs=1, tokens=(0, 1, 2))])
     assert report.main([str(folder.path)]) == 2
     assert "35 decisions, got 3 tokens" in capsys.readouterr().err
 
@@ -196,7 +181,8 @@ def test_best_json_is_an_architecture_with_how_it_was_found(folder):
     text = folder.best.read_text()
     assert cost.num_macs(codec.loads(text)) == 385_814_752  # B0, counted elsewhere
     found = json.loads(text)["found"]
-    assert (found["index"], found["reward"], found["accuracy"]) == (1, 0.8, 0.8)
+    assert (found["index"], found["reward"]) == (1, 0.8)
+    assert found["metrics"]["accuracy"] == 0.8
     assert found["definition"]["search"]["seed"] == 0
     assert found["versions"] == {"jax": "1"}
 
@@ -210,13 +196,16 @@ def test_pareto_json_holds_the_front_the_smallest_first(folder):
         codec.loads(json.dumps(network))
 
 
-# Accuracy and multiply-adds, and what the objective was: no two of them rank alike.
-WITH_SPEED = [
-    trained(0, accuracy=0.7, num_macs=300_000_000, objective=10.0),
-    trained(1, accuracy=0.8, num_macs=200_000_000, objective=30.0),
-    trained(2, accuracy=0.75, num_macs=400_000_000, objective=20.0),
-    trained(3, accuracy=0.6, num_macs=100_000_000, objective=40.0),
-]
+# Accuracy, multiply-adds, and a speed: no two of them rank alike.
+def with_speed(name):
+    return [
+        completed(i, accuracy=accuracy, num_macs=num_macs, **{name: speed})
+        for i, (accuracy, num_macs, speed) in enumerate(
+            [(0.7, 3e8, 10.0), (0.8, 2e8, 30.0), (0.75, 4e8, 20.0), (0.6, 1e8, 40.0)]
+        )
+    ]
+
+
 LATENCY = definition.RewardOptions(target_latency=20.0, latency_table="t.json")
 THROUGHPUT = definition.RewardOptions(objective="throughput-a100", target=25.0)
 PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=25.0)
@@ -228,7 +217,7 @@ PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=
         (
             definition.RewardOptions(),
             [3, 1],
-            {"name": "multiply-adds", "unit": "", "goal": "min"},
+            {"name": "num_macs", "unit": "multiply-adds", "goal": "min"},
             "multiply-adds",
             (400e6, "target 400M multiply-adds"),
             "200M",
@@ -236,51 +225,49 @@ PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=
         (
             LATENCY,
             [0, 2, 1],
-            {"name": "latency", "unit": "ms", "goal": "min"},
-            "latency in ms",
-            (20.0, "target 20 ms"),
-            "30 ms",
+            {"name": "latency_ms", "unit": "ms", "goal": "min"},
+            "latency_ms [ms]",
+            (20.0, "target latency_ms 20 ms"),
+            "30",
         ),
         (
             PREDICTED_LATENCY,
             [0, 2, 1],
-            {"name": "predicted latency-zcu102", "unit": "ms", "goal": "min"},
-            "predicted latency-zcu102 in ms",
-            (25.0, "target 25 ms"),
-            "30 ms",
+            {"name": "latency-zcu102", "unit": "ms", "goal": "min"},
+            "latency-zcu102 [ms]",
+            (25.0, "target latency-zcu102 25 ms"),
+            "30",
         ),
         (
             THROUGHPUT,
             [3, 1],
-            {
-                "name": "predicted throughput-a100",
-                "unit": "images a second",
-                "goal": "max",
-            },
-            "predicted throughput-a100 in images a second",
-            (25.0, "target 25 images a second"),
-            "30 images a second",
+            {"name": "throughput-a100", "unit": "images/s", "goal": "max"},
+            "throughput-a100 [images/s]",
+            (25.0, "target throughput-a100 25 images/s"),
+            "30",
         ),
     ],
 )
 def test_the_front_is_over_what_the_search_weighs(
     folder, reward, front, metric, title, target, shown
 ):
-    write_journal(folder, WITH_SPEED, options=Definition(reward=reward))
+    children = with_speed(metric["name"] if title != "multiply-adds" else "heat")
+    write_journal(folder, children, options=Definition(reward=reward))
     assert report.main([str(folder.path)]) == 0
     pareto = json.loads(folder.pareto.read_text())
     assert [network["found"]["index"] for network in pareto["networks"]] == front
-    accuracy = {"name": "accuracy", "unit": "", "goal": "max"}
-    assert pareto["metrics"] == [accuracy, metric]
+    accuracy = {"name": "accuracy", "unit": "share", "goal": "max"}
+    assert pareto["objectives"] == [accuracy, metric]
     page = Page(folder.report.read_text())
     assert shown in page.cells
-    assert page.data["networks"]["objective"] == title
+    assert metric in page.data["networks"]["metrics"]
     sections = {section["id"]: section for section in page.data["sections"]}
     drawn = sections["tradeoff"]["figure"]
     points, line = drawn["data"]
     assert drawn["layout"]["xaxis"]["title"]["text"] == title
+    assert line["mode"] == "lines"
     assert line["x"] == [points["x"][index] for index in front]
-    assert line["y"] == [WITH_SPEED[index].accuracy for index in front]
+    assert line["y"] == [children[index].metrics["accuracy"] for index in front]
     assert drawn["layout"]["shapes"][0]["x0"] == target[0]
     assert drawn["layout"]["annotations"][0]["text"] == target[1]
 
@@ -290,7 +277,7 @@ def test_the_front_is_over_what_the_search_weighs(
     ["<script>alert(1)</script>", "</td><img src=x onerror=y>", "&lt;b&gt;", '"'],
 )
 def test_nothing_from_a_journal_becomes_markup(folder, evil):
-    write_journal(folder, [CHILDREN[0], failed(1, evil)], dataset=evil)
+    write_journal(folder, [CHILDREN[0], infeasible(1, evil)], dataset=evil)
     report.main([str(folder.path)])
     page = Page(folder.report.read_text())
     assert page.cells.count(evil) == 2
@@ -299,7 +286,7 @@ def test_nothing_from_a_journal_becomes_markup(folder, evil):
 
 
 def test_a_run_without_a_measured_child_has_a_report_all_the_same(folder):
-    write_journal(folder, [failed(0, "out of memory")])
+    write_journal(folder, [infeasible(0, "out of memory")])
     assert report.main([str(folder.path)]) == 0
     assert "out of memory" in Page(folder.report.read_text()).cells
     assert not folder.best.exists()
@@ -339,6 +326,6 @@ def test_definitions_survive_json():
 
 
 def test_equal_rewards_go_to_the_earlier_child():
-    children = [trained(i, accuracy=0.5, num_macs=10) for i in range(3)]
+    children = [completed(i, accuracy=0.5, num_macs=10) for i in range(3)]
     assert results.best(children) == children[0]
     assert results.best([]) is None

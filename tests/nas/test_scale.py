@@ -1,25 +1,29 @@
 """Tests for nas.scale's command line and for what a family is made of."""
 
+import contextlib
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+import nas.execution
 from nas import report, scale
-from nas.options import definition
 from nas.runs import journal
 from search_space import codec, cost, zoo
+from tests.nas import trials
+from trainers.measurement import Measured
+
+# What needs no training must not need Ray: importing it would fail here.
+pytestmark = pytest.mark.usefixtures("no_ray")
 
 
 @pytest.fixture(autouse=True)
-def without_ray(monkeypatch, tmp_path):
-    """What needs no training must not need Ray: importing it would fail here."""
-    monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "nas.execution.tune", raising=False)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+def elsewhere(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
@@ -148,34 +152,25 @@ def test_a_bad_value_ends_in_one_line_before_any_work(
 
 
 class Alone:
-    """What Ray offers, without it; a child's accuracy is its resolution's."""
+    """What `ray_workers` offers, without Ray; accuracies are resolutions."""
 
     def __init__(self, stop_after):
         self.stop_after = stop_after
 
     def cluster(self):
-        import contextlib
-
         return contextlib.nullcontext(lambda: {"CPU": 1.0})
 
-    def run(self, session, evaluator, *, check, **_):
-        from trainers.measurement import Measurement
-
+    def run(self, study, evaluator, *, check, **_):
         for _ in range(self.stop_after):
-            if (job := session.next_job()) is None:
+            if (trial := study.next_trial()) is None:
                 return
-            resolution = evaluator.config(job.spec).resolution
-            measured = Measurement(
-                accuracy=min(1.0, 0.01 * resolution + job.seed % 100 * 1e-5),
+            resolution = evaluator.config(trial.spec).resolution
+            accuracy = min(1.0, 0.01 * resolution + trial.seed % 100 * 1e-5)
+            measured = Measured(
+                metrics={"accuracy": accuracy, "images_per_second": 1.0},
                 losses=(2.0, 1.0),
-                images_per_second=1.0,
-                compile_seconds=0.0,
-                train_seconds=0.0,
-                eval_seconds=0.0,
-                num_params=1,
-                num_macs=1,
             )
-            session.finish(job.index, measured, None)
+            study.finish(trial.index, measured, None)
             check()
         raise OSError("cut off here")
 
@@ -183,11 +178,9 @@ class Alone:
 @pytest.fixture
 def alone(monkeypatch):
     def install(stop_after):
-        import nas
-
-        tune = Alone(stop_after)
-        monkeypatch.setitem(sys.modules, "nas.execution.tune", tune)
-        monkeypatch.setattr(nas, "tune", tune, raising=False)
+        workers = Alone(stop_after)
+        monkeypatch.setitem(sys.modules, "nas.execution.ray_workers", workers)
+        monkeypatch.setattr(nas.execution, "ray_workers", workers, raising=False)
 
     return install
 
@@ -211,7 +204,7 @@ def test_a_grid_cut_off_and_resumed_finds_what_is_most_accurate(
     # In steps of 0.2: (1, 1, 1.4), (1, 1.2, 1.2), (1, 1.4, 1), (1.4, 1, 1.2),
     # (1.4, 1.2, 1) and (2, 1, 1), by hand; and the baseline.
     assert "6 points" in said
-    children = journal.read(tmp_path / "run" / "journal.jsonl").trained
+    children = journal.read(tmp_path / "run" / "journal.jsonl").completed
     assert sorted(c.tokens for c in children) == [
         (r, n) for r in (0, 1) for n in range(7)
     ]
@@ -231,15 +224,24 @@ def test_a_grid_cut_off_and_resumed_finds_what_is_most_accurate(
     assert (tmp_path / "run" / "family.json").read_text() == before
 
 
+def test_a_grid_of_format_1_goes_on(alone, tmp_path):
+    """Four of its nine children were trained by the version before."""
+    stored = Path(__file__).parent / "runs" / "format1" / "grid"
+    shutil.copytree(stored, "run")
+    alone(stop_after=1000)
+    assert scale.main(["--resume", "run", "--workers", "1"]) == 0
+    before = journal.read(stored / "journal.jsonl")
+    contents = journal.read(tmp_path / "run" / "journal.jsonl")
+    assert (before.format, contents.format) == (1, 2)
+    assert contents.trials[:4] == before.trials
+    assert len({trial.tokens for trial in contents.trials}) == 9
+    record = json.loads((tmp_path / "run" / "family.json").read_text())
+    trained = record["members"][0]["validation_accuracy"]["mean"]
+    assert trained == before.completed[0].metrics["accuracy"]
+
+
 def test_a_search_is_not_resumed_as_a_grid(capsys, tmp_path):
-    header = journal.Header(
-        created=1.0,
-        num_children=1,
-        definition=definition.to_json(definition.Definition()),
-        dataset="digits",
-        versions={},
-    )
-    journal.create(tmp_path / "journal.jsonl", header)
+    journal.create(tmp_path / "journal.jsonl", trials.header())
     assert scale.main(["--resume", str(tmp_path)]) == 2
     assert "must hold a grid" in capsys.readouterr().err
 
@@ -268,13 +270,15 @@ def test_a_real_grid_on_two_workers(tmp_path):
         "--validation", "50", "--output", "run",
     ]  # fmt: skip
     assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
-    children = journal.read(tmp_path / "run" / "journal.jsonl").trained
+    children = journal.read(tmp_path / "run" / "journal.jsonl").completed
     assert len(children) == 2
     record = json.loads((tmp_path / "run" / "family.json").read_text())
     assert record["coefficients"] == {"alpha": 2, "beta": 1, "gamma": 1}
     point = next(child for child in children if child.tokens[1] == 1)
-    assert record["members"][1]["validation_accuracy"]["mean"] == point.accuracy
-    assert record["members"][1]["num_macs"] == point.num_macs
+    assert (
+        record["members"][1]["validation_accuracy"]["mean"] == point.metrics["accuracy"]
+    )
+    assert record["members"][1]["num_macs"] == point.metrics["num_macs"]
 
 
 def test_a_grid_does_not_go_on_with_other_data(alone, capsys, tmp_path):

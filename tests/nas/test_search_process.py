@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from nas.runs import journal
-from nas.study.session import child_seed
+from nas.study.study import trial_seed
 from tests.nas.search_process import PRETEND, Search, assert_each_once
 
 OPTIONS = ["--controller", "random", "--seed", "3", "--rewards-per-update", "2"]
@@ -70,7 +70,7 @@ def test_killed_search_and_killed_worker_change_nothing(tmp_path):
     deaths = tmp_path / "deaths"
     deaths.mkdir()
     for index in (4, 5):
-        (deaths / str(child_seed(3, index))).touch()
+        (deaths / str(trial_seed(3, index))).touch()
     search = resume(run, "--workers", "1", trouble=deaths)
     assert search.finish() == 0, search.said
     assert not list(deaths.iterdir()), "the workers were to die, and did not"
@@ -105,6 +105,7 @@ def test_a_search_keeps_to_this_machine_and_ctrl_c_saves(tmp_path):
     best = max(c["reward"] for c in search.children() if "reward" in c)
     assert json.loads((run / "best.json").read_text())["found"]["reward"] == best
     assert journal.read(run / "journal.jsonl").num_bytes > 0
+    assert (run / "controller.npz").stat().st_size > 0
 
 
 def test_children_that_hang_or_return_nonsense_are_infeasible_and_the_rest_is_not(
@@ -115,7 +116,7 @@ def test_children_that_hang_or_return_nonsense_are_infeasible_and_the_rest_is_no
     folder = tmp_path / "troubles"
     folder.mkdir()
     for index, kind in troubles.items():
-        (folder / str(child_seed(3, index))).write_text(kind)
+        (folder / str(trial_seed(3, index))).write_text(kind)
     search = start(
         tmp_path / "run", "--child-time-limit", "3s", children=10, trouble=folder,
         seconds=0,
@@ -124,13 +125,15 @@ def test_children_that_hang_or_return_nonsense_are_infeasible_and_the_rest_is_no
     children = search.children()
     assert_each_once(children, 10)
     reasons = {c["index"]: c["infeasible"] for c in children if "infeasible" in c}
-    diverged = {i for i in range(10) if child_seed(3, i) % 7 == 0}
+    diverged = {i for i in range(10) if trial_seed(3, i) % 7 == 0}
     assert set(reasons) == set(troubles) | diverged
     assert all("reward" not in c for c in children if c["index"] in reasons)
     for index, kind in troubles.items():
         told = {
             "hang": "took longer than --child-time-limit 3s",
             "stop": "took longer than --child-time-limit 3s",
+            "nan": "accuracy must be finite, got nan",
+            "inf": "accuracy must be finite, got inf",
         }.get(kind, f"accuracy must be in [0, 1], got {kind}")
         assert reasons[index] == told
 
@@ -140,7 +143,7 @@ def test_an_exception_after_the_first_success_ends_the_search(tmp_path):
     folder = tmp_path / "troubles"
     folder.mkdir()
     for index in (4, 5, 6, 7):  # tried four times, it would meet them all
-        (folder / str(child_seed(3, index))).write_text("raise")
+        (folder / str(trial_seed(3, index))).write_text("raise")
     run = tmp_path / "run"
     search = start(run, "--workers", "1", children=8, trouble=folder, seconds=0)
     assert search.finish() == 1, search.said
@@ -228,7 +231,7 @@ def test_real_children_killed_and_resumed_are_the_same_children(tmp_path):
         process = subprocess.Popen([*command, *options])
         if folder == cut:
             while not (folder / "journal.jsonl").exists() or len(
-                journal.read(folder / "journal.jsonl").children
+                journal.read(folder / "journal.jsonl").trials
             ) < 2:  # fmt: skip
                 assert process.poll() is None
                 time.sleep(0.1)
@@ -237,7 +240,10 @@ def test_real_children_killed_and_resumed_are_the_same_children(tmp_path):
             command = [sys.executable, "-m", "nas.search", "--resume", str(folder)]
             process = subprocess.Popen([*command, "--workers", "1"])
         assert process.wait(600) == 0
-    runs = [journal.read(folder / "journal.jsonl").trained for folder in (whole, cut)]
-    seen = [[(c.index, c.tokens, c.accuracy, c.losses) for c in run] for run in runs]
+    runs = [journal.read(folder / "journal.jsonl").completed for folder in (whole, cut)]
+    seen = [
+        [(c.index, c.tokens, c.metrics["accuracy"], c.losses) for c in run]
+        for run in runs
+    ]
     assert len(seen[0]) == 4
     assert seen[0] == seen[1]

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -18,11 +17,8 @@ SPACE = spaces.load("accel-nasbench")
 SPEED = ("--objective", "throughput-a100", "--target", "9000")
 
 
-@pytest.fixture(autouse=True)
-def without_ray(monkeypatch):
-    """Importing Ray would fail here: predictions need none."""
-    monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "nas.execution.tune", raising=False)
+# Predictions need no Ray.
+pytestmark = pytest.mark.usefixtures("no_ray")
 
 
 def run(folder, *arguments, children=12):
@@ -35,7 +31,7 @@ def run(folder, *arguments, children=12):
 
 
 def children_of(folder):
-    return journal.read(folder / "journal.jsonl").trained
+    return journal.read(folder / "journal.jsonl").completed
 
 
 def predicted(name, child):
@@ -54,9 +50,9 @@ def test_children_are_predicted_and_best_json_says_so(tmp_path, capsys):
     assert len(found) == 12
     for child in found:
         top1 = predicted("top1", child)
-        assert child.accuracy == pytest.approx(top1 / 100)
+        assert child.metrics["accuracy"] == pytest.approx(top1 / 100)
         assert child.reward == pytest.approx(
-            top1 / 100 * (child.num_macs / 4e8) ** -0.07
+            top1 / 100 * (child.metrics["num_macs"] / 4e8) ** -0.07
         )
     text = (tmp_path / "run" / "best.json").read_text()
     best = max(found, key=lambda child: child.reward)
@@ -89,11 +85,60 @@ def test_a_resumed_search_is_the_uninterrupted_one(tmp_path):
 def test_a_speed_as_objective(tmp_path, capsys, objective, target, sign):
     arguments = ["--objective", objective, "--target", str(target)]
     assert run(tmp_path / "run", *arguments) == 0
-    assert f"predicted {objective}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    unit = "images/s" if sign > 0 else "ms"
+    assert f"soft, target {objective} {target:g} {unit}, predicted" in said
     for child in children_of(tmp_path / "run"):
         speed = predicted(objective, child)
-        assert child.objective == pytest.approx(speed)
-        assert child.reward == pytest.approx(child.accuracy * (speed / target) ** sign)
+        assert child.metrics[objective] == pytest.approx(speed)
+        quality = child.metrics["accuracy"]
+        assert child.reward == pytest.approx(quality * (speed / target) ** sign)
+
+
+def test_a_second_cost_weighs_and_is_on_the_front_and_on_the_page(tmp_path, capsys):
+    """accuracy * (MACs / 400M)^-0.07 * (params / 2.5M)^-0.05, by hand."""
+    assert run(tmp_path / "run", "--cost", "num_params=2.5M^-0.05", children=30) == 0
+    said = capsys.readouterr().out
+    assert "soft, target 400M multiply-adds; num_params=2.5M^-0.05" in said
+    found = children_of(tmp_path / "run")
+    for child in found:
+        m = child.metrics
+        factors = (m["num_macs"] / 4e8) ** -0.07 * (m["num_params"] / 2.5e6) ** -0.05
+        assert child.reward == pytest.approx(m["accuracy"] * factors)
+
+    pareto = json.loads((tmp_path / "run" / "pareto.json").read_text())
+    names = ("accuracy", "num_macs", "num_params")
+    assert tuple(metric["name"] for metric in pareto["objectives"]) == names
+
+    def values(child):
+        accuracy, *costs = (child.metrics[name] for name in names)
+        return (accuracy, *(-c for c in costs))
+
+    front = {
+        child.index
+        for child in found
+        if not any(
+            all(a >= b for a, b in zip(values(other), values(child), strict=True))
+            and values(other) != values(child)
+            for other in found
+        )
+    }
+    listed = [network["found"] for network in pareto["networks"]]
+    assert {one["index"] for one in listed} == front
+    assert [one["metrics"]["num_params"] for one in listed] == sorted(
+        one["metrics"]["num_params"] for one in listed
+    )
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "its parameters" in page
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    (drawn,) = (s["figure"] for s in data["sections"] if s["id"] == "tradeoff")
+    points, marked = drawn["data"]
+    assert len(points["x"]) == 30
+    assert marked["mode"] == "markers"  # of three metrics it is no line in the plane
+    shown = set(zip(marked["x"], marked["y"], strict=True))
+    assert shown == {
+        (m["num_macs"], m["accuracy"]) for m in (o["metrics"] for o in listed)
+    }
 
 
 @pytest.mark.parametrize(
@@ -105,6 +150,11 @@ def test_a_speed_as_objective(tmp_path, capsys, objective, target, sign):
         (["--objective", "throughput-a100"], "needs a positive --target"),
         (["--objective", "throughput-a100", "--target", "9"], "from .* to .*, got 9"),
         (["--target", "9000"], "--target is for another --objective"),
+        (["--cost", "num_params"], "METRIC=TARGET"),
+        (["--cost", "watts=3"], "must be of a metric that trials have"),
+        (["--cost", "num_macs=300M"], "num_macs is weighed already"),
+        (["--cost", "num_params=5M^0.05"], "not above 0"),
+        (["--cost", "num_params=5M", "--reward", "absolute"], "--cost adds factors"),
         (
             [*SPEED, "--target-flops", "300M"],
             "--target-flops is for --objective flops",
@@ -134,4 +184,4 @@ def test_a_restricted_space_is_searched(tmp_path):
         whole = np.array(SPACE.encode(spec))
         assert (whole[se] == 0).all()
         mean, _ = surrogate.load().predictors["top1"].predict(whole[None])
-        assert child.accuracy == pytest.approx(float(mean[0]) / 100)
+        assert child.metrics["accuracy"] == pytest.approx(float(mean[0]) / 100)

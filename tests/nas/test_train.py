@@ -1,5 +1,6 @@
 """Training runs through the command: resuming, sharding, transfer, bad input."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -18,9 +19,9 @@ import pytest
 
 from nas import train
 from nas.training import fitting
-from nas.training import run as training
 from search_space import codec, zoo
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
+from tests.nas.losses import read as losses_in
 from trainers import checkpoint, recipes
 from trainers.deploy import saved
 
@@ -34,7 +35,7 @@ TINY = ArchSpec(
             channels=8, kernel=3, stride=2, expansion=2, repeats=2, se_ratio=0.25
         ),
     ),
-    head=Head(channels=16, dropout=0.2),
+    head=ClassifierHead(channels=16, dropout=0.2),
     drop_path=0.2,
 )
 # Six epochs of 998 digits, with everything that draws random numbers.
@@ -67,7 +68,7 @@ def whole(home):
 
 
 def test_a_run_learns_and_says_what_on_the_test_split(whole):
-    losses = training.read_losses(whole / "losses.jsonl")
+    losses = losses_in(whole / "losses.jsonl")
     result = json.loads((whole / "result.json").read_text())
     assert len(losses) == result["steps"] == round(6 * 998 / 128)
     assert losses[-3:].mean() < losses[:3].mean()
@@ -87,13 +88,54 @@ def test_the_model_it_leaves_has_the_accuracy_it_states(whole):
     images = np.stack([test[i][0] for i in range(len(test))])
     labels = np.array([test[i][1] for i in range(len(test))])
     assert images.shape[1:] == (*load_digits().images.shape[1:], 1)
-    logits = model.network(model.card.standardise(images))
+    logits = model.network(model.metadata.standardise(images))
     accuracy = float((np.asarray(logits).argmax(-1) == labels).mean())
     result = json.loads((whole / "result.json").read_text())
     assert accuracy == pytest.approx(result["test"]["accuracy of EMA"])
 
 
-DIE = "import os, sys\nfrom nas import train, training\n"
+def in_phases(*lengths, resolutions):
+    """Returns `TrainingConfig.phases`, its one phase cut into several."""
+    one = recipes.TrainingConfig.phases
+
+    def phases(config, num_examples, resolution):
+        (whole,) = one(config, num_examples, resolution)
+        assert whole.steps == sum(lengths)
+        return tuple(
+            dataclasses.replace(whole, resolution=side, steps=steps)
+            for side, steps in zip(resolutions, lengths, strict=True)
+        )
+
+    return phases
+
+
+def test_phases_that_are_alike_are_one_long_one(whole, monkeypatch):
+    """Their border is at a step where nothing else happens."""
+    alike = in_phases(13, 34, resolutions=(8, 8))
+    monkeypatch.setattr(recipes.TrainingConfig, "phases", alike)
+    assert train.main(["tiny.json", "--output", "phases", *FLAGS]) == 0
+    np.testing.assert_array_equal(
+        losses_in(whole.parent / "phases" / "losses.jsonl"),
+        losses_in(whole / "losses.jsonl"),
+    )
+
+
+def test_a_phase_has_its_own_resolution(whole, monkeypatch):
+    """The second phase goes on at 8 pixels with what the first learned at 4."""
+    growing = in_phases(4, 4, resolutions=(4, 8))
+    monkeypatch.setattr(recipes.TrainingConfig, "phases", growing)
+    flags = [*FLAGS, "--epochs", "1"]
+    assert train.main(["tiny.json", "--output", "growing", *flags]) == 0
+    losses = losses_in(whole.parent / "growing" / "losses.jsonl")
+    first = losses_in(whole / "losses.jsonl")
+    assert len(losses) == 8
+    assert abs(losses[0] - first[0]) > 1e-4  # other pixels, the same weights
+    assert saved.load(whole.parent / "growing" / "model").spec.resolution == 8
+
+
+DIE = (
+    "import os, sys\nfrom nas import train\nfrom nas.training import run as training\n"
+)
 AFTER_LOSSES = (
     "append = training._append_losses\n"
     "def die(path, start, losses):\n"
@@ -120,11 +162,11 @@ def test_killed_and_resumed_gives_the_same_losses(whole, home, name, moment, mos
     command = [sys.executable, "-c", script, "tiny.json", "--output", name, *FLAGS]
     done = subprocess.run(command, cwd=home, check=False, capture_output=True)
     assert done.returncode == -9, done.stderr.decode()
-    assert 0 < len(training.read_losses(home / name / "losses.jsonl")) < most
+    assert 0 < len(losses_in(home / name / "losses.jsonl")) < most
     assert train.main(["--resume", name, "--devices", "1"]) == 0
     np.testing.assert_array_equal(
-        training.read_losses(home / name / "losses.jsonl"),
-        training.read_losses(whole / "losses.jsonl"),
+        losses_in(home / name / "losses.jsonl"),
+        losses_in(whole / "losses.jsonl"),
     )
     assert (home / name / "result.json").read_text() == (
         whole / "result.json"
@@ -219,8 +261,8 @@ def test_final_trains_on_validation_images_too_and_keeps_the_last_weights(home, 
     assert result["steps"] == round(1497 / 128)
     assert set(result) == {"version", "steps", "test"}
     assert not (home / "final" / "best").exists()
-    card = saved.load(home / "final" / "model").card
-    assert "training and validation images together" in card.weights
+    metadata = saved.load(home / "final" / "model").metadata
+    assert "training and validation images together" in metadata.weights
     last = checkpoint.Checkpoints(home / "final" / "last")
     with last:
         assert last.step == 12
@@ -271,7 +313,7 @@ def test_a_run_finds_its_relative_folder_from_elsewhere(home, capsys, monkeypatc
     (home / "rel" / "result.json").unlink()
     monkeypatch.chdir(home / "elsewhere")
     assert train.main(["--resume", str(home / "rel"), "--devices", "1"]) == 0
-    assert saved.load(home / "rel" / "model").card.class_names == ("a", "b")
+    assert saved.load(home / "rel" / "model").metadata.class_names == ("a", "b")
     (home / "rel" / "result.json").unlink()
     (home / "pictures" / "b").rename(home / "pictures" / "c")
     assert "class 'b' is now called 'c'" in refused(
@@ -325,8 +367,8 @@ def test_several_devices_give_the_losses_of_one(whole, home):
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(
-        training.read_losses(home / "four" / "losses.jsonl"),
-        training.read_losses(whole / "losses.jsonl"),
+        losses_in(home / "four" / "losses.jsonl"),
+        losses_in(whole / "losses.jsonl"),
         rtol=1e-2,  # sums in another order, over 47 steps
     )
 

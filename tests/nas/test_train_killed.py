@@ -19,9 +19,11 @@ import pytest
 from nas import train
 from nas.training import run as training
 from search_space import codec
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
-from trainers.deploy.folding import classifier_of
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
+from tests.nas.losses import read as losses_in
+from trainers.networks.classifier import classifier_of
 from trainers.steps.jitted import NetworkState
+from trainers.tasks.classification import Classification
 
 SMALL = ArchSpec(
     name="small",
@@ -29,10 +31,10 @@ SMALL = ArchSpec(
     activation="relu",
     stem=Stem(channels=8, stride=1),
     stages=(MBConvStage(channels=8, kernel=3, stride=2, expansion=1, repeats=1),),
-    head=Head(channels=8),
+    head=ClassifierHead(channels=8),
 )
 # Two epochs of 8 steps: `last` is saved after 5, 8, 10, 15 and 16, `best` after 8 and
-# 16, which is better (see `Step.count_correct`), so that the first one is removed.
+# 16, which is better (see `Step.observe`), so that the first one is removed.
 FLAGS = [
     *("--batch-size", "128", "--epochs", "2", "--save-every", "5"),
     *("--ema-decay", "0", "--devices", "1"),
@@ -45,6 +47,8 @@ class Step:
     The weights are one number, which a model has as its classifier's first bias.
     """
 
+    task = Classification()
+
     def __init__(self, network, *_, **__):
         self._network = network
 
@@ -55,7 +59,8 @@ class Step:
     def place(self, state):
         return jax.tree.map(jnp.array, state)
 
-    def __call__(self, states, images, labels, inputs):
+    def __call__(self, states, batch, inputs):
+        images, labels = batch
         seen = np.float32(np.asarray(images)[:, 0, 0].mean() + np.asarray(labels).sum())
         weight = states.params[0] * 0.5 + seen * 1e-3 + inputs.learning_rate
         momentum = states.optimizer * 0.9 + weight
@@ -67,9 +72,10 @@ class Step:
         )
         return state, jnp.float32(np.asarray(momentum)[0])
 
-    def count_correct(self, states, images, labels, mask):
-        del images, labels
-        return mask.sum() * states.stats[0][0] / 100  # as many percent as steps
+    def observe(self, states, batch):
+        *_, mask = batch
+        correct = mask.sum() * states.stats[0][0] / 100  # as many percent as steps
+        return {"correct": correct, "seen": mask.sum()}
 
     def network(self, state):
         bias = classifier_of(self._network).bias
@@ -190,7 +196,7 @@ def go_on(copies, whole, capsys):
 def test_the_moments_are_all_there(watched):
     """Seven checkpoints are written, each with more than ten changes to the folder."""
     copies, whole = watched
-    assert len(training.read_losses(whole / "losses.jsonl")) == 16
+    assert len(losses_in(whole / "losses.jsonl")) == 16
     assert len(copies) > 70
     steps = {(newest(copy / "best"), newest(copy / "last")) for copy in copies}
     assert {(8, 5), (8, 8), (16, 15), (16, 16)} <= steps

@@ -10,7 +10,7 @@ import pytest
 from nas import predict, train
 from nas.pages import panels
 from search_space import codec
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 from trainers.data import catalog
 from trainers.deploy import saved
 
@@ -24,7 +24,7 @@ TINY = ArchSpec(
             channels=8, kernel=3, stride=2, expansion=2, repeats=1, se_ratio=0.25
         ),
     ),
-    head=Head(channels=16, dropout=0.2),
+    head=ClassifierHead(channels=16, dropout=0.2),
 )
 
 
@@ -55,24 +55,24 @@ def cropped(image):
 
 def test_the_model_is_measured_kept_and_used_with_one_crop_and_filter(run):
     model = saved.load(run / "model")
-    assert (model.card.crop, model.card.interpolation) == (0.7, "bicubic")
+    assert (model.metadata.crop, model.metadata.interpolation) == (0.7, "bicubic")
     test = catalog.load_test("digits")
     images = [test[i][0] for i in range(len(test))]
     labels = np.array([test[i][1] for i in range(len(test))])
     pixels = np.stack([cropped(image) for image in images])
-    logits = np.asarray(model.network(model.card.standardise(pixels)))
+    logits = np.asarray(model.network(model.metadata.standardise(pixels)))
     result = json.loads((run / "result.json").read_text())
     accuracy = (logits.argmax(-1) == labels).mean()
     assert accuracy == pytest.approx(result["test"]["accuracy of EMA"])
     assert accuracy > 0.17  # of 300, guessing gets that with odds of one in 10,000
-    whole = np.asarray(model.network(model.card.standardise(np.stack(images))))
+    whole = np.asarray(model.network(model.metadata.standardise(np.stack(images))))
     assert np.abs(whole - logits).max() > 0.1  # the crop matters
     for number in range(5):
         np.testing.assert_array_equal(
             predict.resized(model, images[number]), pixels[number]
         )
         found = predict.predict(model, images[number])
-        assert found.top[0][0] == model.card.class_names[logits[number].argmax()]
+        assert found.top[0][0] == model.metadata.class_names[logits[number].argmax()]
 
 
 def test_the_heat_lies_over_what_the_network_was_shown(run):
@@ -81,18 +81,18 @@ def test_the_heat_lies_over_what_the_network_was_shown(run):
     picture[15:85, 15:85] = 255  # the central 0.7
     found = predict.Prediction(top=(("a", 1.0),), heat=np.zeros((1, 1)))
     drawn = np.asarray(
-        panels.panel(picture, found.heat, "tiny", found.top, model.card.framing)
+        panels.panel(picture, found.heat, "tiny", found.top, model.metadata.framing)
     )
     inside = slice(8 + 5, 8 + panels.SIDE - 5)  # its edge is blended with the rest
     assert (drawn[inside, inside] == 255).all()
 
 
 def test_a_model_of_an_older_version_has_the_whole_square(run, tmp_path):
-    for name in (saved.ARCHITECTURE, saved.WEIGHTS, saved.CARD):
+    for name in (saved.ARCHITECTURE, saved.WEIGHTS, saved.METADATA):
         (tmp_path / name).write_bytes((run / "model" / name).read_bytes())
-    card = json.loads((tmp_path / saved.CARD).read_text())
-    del card["crop"], card["interpolation"]
-    (tmp_path / saved.CARD).write_text(json.dumps(card))
+    metadata = json.loads((tmp_path / saved.METADATA).read_text())
+    del metadata["crop"], metadata["interpolation"]
+    (tmp_path / saved.METADATA).write_text(json.dumps(metadata))
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 1), np.uint8)
     np.testing.assert_array_equal(predict.resized(saved.load(tmp_path), image), image)
 

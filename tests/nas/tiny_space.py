@@ -3,7 +3,7 @@
 from functools import partial
 
 from search_space.space import SearchSpace, StageChoices
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 
 SPACE = SearchSpace(
     name="tiny",
@@ -13,7 +13,7 @@ SPACE = SearchSpace(
         activation="relu",
         stem=Stem(channels=8),
         stages=(MBConvStage(channels=8, kernel=3, stride=2, expansion=1, repeats=1),),
-        head=Head(channels=None),
+        head=ClassifierHead(channels=None),
     ),
     stages=tuple(
         StageChoices(

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from search_space import codec, cost, layers, spaces, zoo
 from search_space.codec import ArchitectureError
+from search_space.spec import ClassifierHead
 
+OLD_FILE = pathlib.Path(__file__).parents[2] / "experiments/results/digits_best.json"
 SPACES = {name: spaces.load(name) for name in spaces.names()}
 SCHEMA = jsonschema.Draft202012Validator(json.loads(codec.SCHEMA_PATH.read_text()))
 
@@ -168,9 +170,28 @@ def test_padding_and_epsilon_are_written_only_where_they_are_not_the_default():
     assert codec.loads(codec.dumps(twin)) == twin
 
 
+def test_a_file_of_an_earlier_version_is_read_and_written_as_it_was():
+    text = OLD_FILE.read_text()  # of a time when heads had no kind
+    found = json.loads(text)["found"]
+    assert codec.dumps(codec.loads(text), found) == text
+
+
+def test_a_head_without_a_kind_is_a_classifiers():
+    head = {"channels": None, "dropout": 0.1}
+    assert DOCUMENT["architecture"]["head"] == head
+    spec = codec.loads(json.dumps(DOCUMENT))
+    assert spec.head == ClassifierHead(channels=None, dropout=0.1)
+    with_kind = _edited(["architecture", "head"], {"kind": "classifier"} | head)
+    assert codec.loads(with_kind) == spec
+    SCHEMA.validate(json.loads(with_kind))
+    assert codec.to_json(spec)["head"] == head
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
+        (["architecture", "head", "kind"], "detector",
+         "architecture.head.kind must be 'classifier', got 'detector'"),
         (["architecture", "stages", 2, "kernel"], 4,
          "architecture.stages.2.kernel must be odd, got 4"),
         (["architecture", "stages", 1, "channels"], True,

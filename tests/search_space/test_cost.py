@@ -1,16 +1,17 @@
 """Tests for search_space.cost against counts made by hand."""
 
+import dataclasses
 import random
 import time
 
 import pytest
 
-from search_space import cost, spaces, zoo
+from search_space import cost, layers, spaces, zoo
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
+    ClassifierHead,
     ConvStage,
-    Head,
     MBConvStage,
     SepConvStage,
     Stage,
@@ -28,7 +29,7 @@ def _profile(stage: Stage, *, stem: Stem | None = None) -> cost.Cost:
             activation="relu",
             stem=stem or Stem(channels=4),
             stages=(stage,),
-            head=Head(channels=None),
+            head=ClassifierHead(channels=None),
         )
     )
 
@@ -156,3 +157,29 @@ def test_ten_thousand_random_architectures_are_counted_in_about_a_second(name):
     counts = [cost.num_macs(space.decode(row)) for row in tokens]
     assert time.process_time() - start < 5.0
     assert 5e7 < min(counts) < max(counts) < 2e9
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "params", "millions"),
+    [  # of google/automl's EfficientDet-D0, D1, D2, D3 and D6, without their heads
+        ("efficientnet-b0", 512, 3_595_388, 1_901.490688),
+        ("efficientnet-b1", 640, 6_101_024, 4_467.988),
+        ("efficientnet-b2", 768, 7_202_562, 7_430.027),
+        ("efficientnet-b3", 896, 10_103_336, 14_888.439),
+        ("efficientnet-b6", 1280, 39_403_992, 107_284.332),
+    ],
+)
+def test_a_backbone_costs_what_it_costs_in_efficientdet(
+    name, resolution, params, millions
+):
+    spec = dataclasses.replace(zoo.load(name), resolution=resolution)
+    profile = cost.profile(spec)
+    names = {block.name for block in layers.backbone_blocks(spec)}
+    backbone = [
+        found
+        for found in profile.layers
+        if found.layer.name.rpartition(".")[0] in names
+    ]
+    assert sum(found.num_params for found in backbone) == params
+    macs = sum(found.num_macs for found in backbone)
+    assert macs == pytest.approx(millions * 1e6, abs=500)

@@ -1,13 +1,18 @@
 """Tests for search_space.layers: shapes, strides, skips and drop rates of layers."""
 
-import pytest
+import dataclasses
+import math
 
-from search_space import layers
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search_space import layers, zoo
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
+    ClassifierHead,
     ConvStage,
-    Head,
     MBConvStage,
     SepConvStage,
     Stage,
@@ -22,7 +27,7 @@ def _arch(*stages: Stage, resolution: int = 224, **fields) -> ArchSpec:
         activation="swish",
         stem=fields.pop("stem", Stem(channels=32)),
         stages=stages,
-        head=Head(channels=1280),
+        head=ClassifierHead(channels=1280),
         **fields,
     )
 
@@ -122,3 +127,89 @@ def test_resnet_stem_pools():
     arch = _arch(_mbconv(), stem=Stem(channels=64, kernel=7, stride=2, pool=True))
     stem, first, *_ = layers.blocks(arch)
     assert (stem.out_size, stem.stride, first.in_size) == (56, 2, 56)
+
+
+# By stride: channels and side at 224 pixels.
+FEATURE_MAPS = {
+    # Table 1 of arXiv:1905.11946.
+    "efficientnet-b0": {
+        2: (16, 112), 4: (24, 56), 8: (40, 28), 16: (112, 14), 32: (320, 7)
+    },
+    # Table 2 of arXiv:1801.04381.
+    "mobilenet-v2": {
+        2: (16, 112), 4: (24, 56), 8: (32, 28), 16: (96, 14), 32: (320, 7)
+    },
+    # Figure 7 of arXiv:1807.11626.
+    "mnasnet-a1": {
+        2: (16, 112), 4: (24, 56), 8: (40, 28), 16: (112, 14), 32: (320, 7)
+    },
+    # Table 1 of arXiv:1704.04861.
+    "mobilenet-v1": {
+        2: (64, 112), 4: (128, 56), 8: (256, 28), 16: (512, 14), 32: (1024, 7)
+    },
+    # conv2_x to conv5_x in table 1 of arXiv:1512.03385; conv1 is pooled in the stem.
+    "resnet-50": {4: (256, 56), 8: (512, 28), 16: (1024, 14), 32: (2048, 7)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FEATURE_MAPS)
+def test_feature_maps_are_those_of_the_published_tables(name):
+    maps = layers.feature_maps(zoo.load(name))
+    assert {stride: block.output for stride, block in maps.items()} == FEATURE_MAPS[
+        name
+    ]
+
+
+def test_feature_maps_are_of_the_last_block_before_a_stride():
+    maps = layers.feature_maps(zoo.load("efficientnet-b0"))
+    assert {stride: block.name for stride, block in maps.items()} == {
+        2: "stage0.layer0",
+        4: "stage1.layer1",
+        8: "stage2.layer1",
+        16: "stage4.layer2",  # 80 channels of stage 3, then 112 at the same stride
+        32: "stage6.layer0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "channels"),
+    [  # EfficientDet-D0, D3, D4 and D6: the backbones' P3 to P5
+        ("efficientnet-b0", 512, (40, 112, 320)),
+        ("efficientnet-b3", 896, (48, 136, 384)),
+        ("efficientnet-b4", 1024, (56, 160, 448)),
+        ("efficientnet-b6", 1280, (72, 200, 576)),
+    ],
+)
+def test_feature_maps_of_efficientdets_backbones(name, resolution, channels):
+    spec = dataclasses.replace(zoo.load(name), resolution=resolution)
+    maps = layers.feature_maps(spec)
+    assert [maps[stride].output for stride in (8, 16, 32)] == [
+        (width, resolution // stride)
+        for width, stride in zip(channels, (8, 16, 32), strict=True)
+    ]
+
+
+STRIDES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 3), st.booleans(), STRIDES, st.integers(0, 200))
+def test_a_feature_map_has_a_pixel_for_each_stride(stem, pool, strides, more):
+    stages = [
+        _mbconv(stride=stride, channels=8 + i, repeats=1 + i)
+        for i, stride in enumerate(strides)
+    ]
+    total = stem * (2 if pool else 1) * math.prod(strides)
+    arch = _arch(
+        *stages,
+        stem=Stem(channels=4, stride=stem, pool=pool),
+        resolution=total + more,
+    )
+    maps = layers.feature_maps(arch)
+    assert list(maps) == sorted(set(maps))
+    for stride, block in maps.items():
+        assert block.out_size == math.ceil(arch.resolution / stride)
+    # The head reads the last, which is the backbone's output.
+    *_, last, head = layers.blocks(arch)
+    assert (total, last) == (arch.total_stride, maps[max(maps)])
+    assert (last.output, max(maps)) == ((head.in_channels, head.in_size), total)

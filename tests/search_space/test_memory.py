@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_space import cost, memory, zoo
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 
 B0 = zoo.load("efficientnet-b0")
 
@@ -46,7 +46,7 @@ def test_a_small_network_by_hand():
         activation="relu",
         stem=Stem(channels=2),
         stages=(MBConvStage(channels=2, kernel=3, stride=1, expansion=2, repeats=1),),
-        head=Head(channels=None),
+        head=ClassifierHead(channels=None),
     )
     weights = 4 * cost.num_params(spec)
     # Stem: conv, norm and act of 32 each. Expand and depthwise: three maps of 64 each.

@@ -12,7 +12,7 @@ from trainers.runtime import compilation
 PROGRAM = """
 import json, pathlib, sys
 import jax, jax.numpy as jnp
-from trainers import compilation
+from trainers.runtime import compilation
 hits = []
 jax.monitoring.register_event_listener(
     lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None

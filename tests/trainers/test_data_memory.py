@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import datasets as sklearn_datasets
 
 from trainers.augment import geometric
-from trainers.data import catalog, feed, memory, pixels
+from trainers.data import catalog, loader, memory, pixels
 from trainers.data.dataset import ArrayExamples, Dataset
 
 
@@ -139,7 +139,7 @@ def test_oblong_images_lose_their_ends():
     seed=st.integers(0, 2**32),
 )
 def test_every_epoch_is_a_permutation(num, batch_size, steps, seed):
-    order = feed.training_order(num, batch_size=batch_size, steps=steps, seed=seed)
+    order = loader.training_order(num, batch_size=batch_size, steps=steps, seed=seed)
     assert order.shape == (steps, batch_size)
     flat = order.ravel().tolist()
     for start in range(0, len(flat), num):
@@ -150,13 +150,13 @@ def test_every_epoch_is_a_permutation(num, batch_size, steps, seed):
 
 def test_every_epoch_is_in_an_order_of_its_own():
     """Two of three orders of 50 examples are alike once in 10^64 seeds."""
-    orders = feed.training_order(50, batch_size=50, steps=3, seed=0)
+    orders = loader.training_order(50, batch_size=50, steps=3, seed=0)
     assert len({tuple(order) for order in orders.tolist()}) == 3
 
 
 def test_train_batches_pair_images_with_their_labels():
     dataset = small_dataset(num_train=10, channels=3)
-    source = memory.MemoryFeed.of(dataset, 4)
+    source = memory.MemoryLoader.of(dataset, 4)
     raw = np.stack([image for image, _ in dataset.train]).astype(float)
     normal = (raw - raw.mean((0, 1, 2))) / raw.std((0, 1, 2))
 
@@ -173,14 +173,16 @@ def test_train_batches_pair_images_with_their_labels():
 )
 def test_eval_batches_show_each_example_once_in_order(num, batch_size):
     dataset = small_dataset(num_train=2, num_validation=num)
-    batches = list(memory.MemoryFeed.of(dataset, 4).eval_batches(batch_size=batch_size))
+    batches = list(
+        memory.MemoryLoader.of(dataset, 4).eval_batches(batch_size=batch_size)
+    )
     assert {images.shape for images, _, _ in batches} == {(batch_size, 4, 4, 1)}
     shown = [label for _, labels, mask in batches for label in labels[mask].tolist()]
     assert shown == list(range(num))
 
 
 def test_seed_decides_the_batches():
-    source = memory.MemoryFeed.of(small_dataset(num_train=50), 4)
+    source = memory.MemoryLoader.of(small_dataset(num_train=50), 4)
 
     def labels(seed):
         batches = source.train_batches(batch_size=25, steps=2, seed=seed)

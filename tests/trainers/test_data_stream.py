@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from trainers.augment import geometric
 from trainers.data import placement, stream
 from trainers.data.dataset import ArrayExamples, Dataset
-from trainers.data.memory import MemoryFeed
-from trainers.data.stream import StreamFeed
+from trainers.data.memory import MemoryLoader
+from trainers.data.stream import StreamLoader
 
 
 @pytest.fixture
@@ -41,19 +41,19 @@ def test_a_batch_of_coarse_and_fine_pictures_has_both(noise):
     fine = [(np.full((6, 6, 3), 10.5, np.float32), 0)]
     mixed = [*noise.validation, *fine, *fine]
     data = dataclasses.replace(noise, train=mixed, validation=mixed)
-    feeds = (MemoryFeed.of(data, 4), StreamFeed.of(data, 4))
+    loaders = (MemoryLoader.of(data, 4), StreamLoader.of(data, 4))
     want, got = (
         np.concatenate([images for images, _, _ in f.eval_batches(batch_size=3)])
-        for f in feeds
+        for f in loaders
     )
     np.testing.assert_allclose(got, want, atol=1e-4)
-    shade = (10.5 - feeds[1].mean) / feeds[1].std
+    shade = (10.5 - loaders[1].mean) / loaders[1].std
     np.testing.assert_allclose(got[8, 0, 0], shade, atol=1e-4)
 
 
 def test_evaluation_is_the_same_from_memory_and_from_the_stream(noise):
-    feeds = (MemoryFeed.of(noise, 4), StreamFeed.of(noise, 4))
-    batches = [list(feed.eval_batches(batch_size=3)) for feed in feeds]
+    loaders = (MemoryLoader.of(noise, 4), StreamLoader.of(noise, 4))
+    batches = [list(loader.eval_batches(batch_size=3)) for loader in loaders]
     for in_memory, streamed in zip(*batches, strict=True):
         for want, got in zip(in_memory, streamed, strict=True):
             assert (got.dtype, got.shape) == (want.dtype, want.shape)
@@ -64,11 +64,11 @@ def test_evaluation_is_the_same_from_memory_and_from_the_stream(noise):
 
 
 def test_training_shows_each_example_once_an_epoch_in_a_new_order(noise):
-    feed = StreamFeed.of(noise, 6)
+    loader = StreamLoader.of(noise, 6)
     raw = np.stack([image for image, _ in noise.train]).astype(float)
     normal = (raw - raw.mean((0, 1, 2))) / raw.std((0, 1, 2))
     order = []
-    for images, labels in feed.train_batches(batch_size=8, steps=5, seed=3):
+    for images, labels in loader.train_batches(batch_size=8, steps=5, seed=3):
         np.testing.assert_allclose(images, normal[labels], atol=1e-5)
         order += labels.tolist()
     first, second = order[:20], order[20:]
@@ -77,20 +77,22 @@ def test_training_shows_each_example_once_an_epoch_in_a_new_order(noise):
 
 
 def test_seed_decides_the_order(noise):
-    feed = StreamFeed.of(noise, 4)
+    loader = StreamLoader.of(noise, 4)
 
     def run(seed):
-        batches = feed.train_batches(batch_size=10, steps=2, seed=seed)
+        batches = loader.train_batches(batch_size=10, steps=2, seed=seed)
         return [label for _, labels in batches for label in labels.tolist()]
 
     assert run(0) == run(0) != run(1)  # equal by chance with odds 1/20!
 
 
 def test_seed_decides_crops_and_flips(noise):
-    feed = StreamFeed.of(dataclasses.replace(noise, augmentation=geometric.LIGHT), 4)
+    loader = StreamLoader.of(
+        dataclasses.replace(noise, augmentation=geometric.LIGHT), 4
+    )
 
     def run(seed):
-        batches = feed.train_batches(batch_size=10, steps=4, seed=seed)
+        batches = loader.train_batches(batch_size=10, steps=4, seed=seed)
         return np.concatenate([np.asarray(images).ravel() for images, _ in batches])
 
     np.testing.assert_array_equal(run(0), run(0))
@@ -136,9 +138,9 @@ def test_reading_ahead_stays_within_its_bytes(noise, monkeypatch):
     counted = dataclasses.replace(noise, train=Counting(noise.train))
     monkeypatch.setattr(stream, "READ_AHEAD_BYTES", 6 * 6 * 3 * 10)
     monkeypatch.setattr(stream, "_num_cores", lambda: 16)
-    feed = StreamFeed.of(counted, 6)
+    loader = StreamLoader.of(counted, 6)
     decoded.clear()
-    batches = feed.train_batches(batch_size=4, steps=25, seed=0)
+    batches = loader.train_batches(batch_size=4, steps=25, seed=0)
     next(batches)
     time.sleep(1.0)  # idle threads go on for as long as they may
     # A batch is given out, and ten images are ahead of it,
@@ -162,5 +164,7 @@ def test_what_is_read_ahead_of_the_papers_batch():
 def test_the_limit_decides_where_images_are(noise):
     size = 27 * 4 * 4 * 3 * 4  # images x height x width x channels x float32
     assert placement.prepared_bytes(noise, 4) == size
-    assert isinstance(placement.feed_of(noise, 4, limit_bytes=size), MemoryFeed)
-    assert isinstance(placement.feed_of(noise, 4, limit_bytes=size - 1), StreamFeed)
+    assert isinstance(placement.data_loader(noise, 4, limit_bytes=size), MemoryLoader)
+    assert isinstance(
+        placement.data_loader(noise, 4, limit_bytes=size - 1), StreamLoader
+    )

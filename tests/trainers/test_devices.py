@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from search_space.spec import ArchSpec, ConvStage, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, ConvStage, MBConvStage, Stem
 from trainers import child
 from trainers.data import catalog
 from trainers.runtime import compilation, devices
@@ -26,7 +26,7 @@ SPEC = ArchSpec(
             channels=12, kernel=3, stride=1, expansion=2, repeats=1, se_ratio=0.25
         ),
     ),
-    head=Head(channels=32),
+    head=ClassifierHead(channels=32),
 )
 CONFIG = child.ChildConfig(steps=20, batch_size=32, resolution=8, optimizer="sgd")
 
@@ -42,7 +42,7 @@ def report(cache):
     found = child.evaluate(SPEC, dataset=dataset, config=CONFIG, seed=1)
     return {
         "losses": found.losses,
-        "accuracy": found.accuracy,
+        "accuracy": found.metrics["accuracy"],
         "devices": jax.local_device_count(),
     }
 

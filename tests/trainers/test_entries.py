@@ -13,7 +13,7 @@ from trainers.runtime import entries
 WRITER = """
 import itertools, sys, time
 from pathlib import Path
-from trainers import entries
+from trainers.runtime import entries
 print("writing", flush=True)
 for number in itertools.count():
     entries.write(Path(sys.argv[1]) / f"e{number % 200}", b"x" * 100)

@@ -13,8 +13,8 @@ from search_space import spaces
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
+    ClassifierHead,
     ConvStage,
-    Head,
     MBConvStage,
     SepConvStage,
     Stem,
@@ -22,12 +22,16 @@ from search_space.spec import (
 from trainers import loop, optim
 from trainers.networks import classifier
 from trainers.networks.units import Mode
+from trainers.phases import Strengths
 from trainers.steps import executables
 from trainers.steps.chained import ChainedStep
+from trainers.tasks.classification import Classification
 
 STEPS = 50
 BATCH = 32
 PEAK = 0.01
+RECIPE = executables.Recipe(task=Classification())
+STRENGTHS = Strengths(weight_decay=1e-5, label_smoothing=0.1)
 
 
 def every_kind():
@@ -64,7 +68,7 @@ def every_kind():
             ),
             BottleneckStage(channels=24, bottleneck=8, kernel=3, stride=2, repeats=2),
         ),
-        head=Head(channels=32, dropout=0.2),
+        head=ClassifierHead(channels=32, dropout=0.2),
         drop_path=0.3,
     )
 
@@ -77,14 +81,14 @@ def batches(spec):
     return list(zip(images, labels, strict=True))
 
 
-def chained(spec, recipe):
+def chained(spec):
     model = classifier.build(spec, seed=1)
-    network, states = executables.split(model, recipe)
-    step = ChainedStep(network, recipe)
+    network, states = executables.split(model, RECIPE)
+    step = ChainedStep(network, RECIPE)
     schedule = loop.Schedule(
         learning_rates=optim.Cosine(peak=PEAK).values(STEPS),
         norm_momentum=0.9,
-        ema_decay=0.8,
+        strengths=STRENGTHS,
         seed=3,
     )
     states, losses = loop.fit(step, states, batches(spec), schedule)
@@ -94,7 +98,7 @@ def chained(spec, recipe):
 class Plain:
     """The same training, written down with NNX and optax, jitted as one program."""
 
-    def __init__(self, spec, recipe):
+    def __init__(self, spec):
         self.spec = spec
         model = classifier.build(spec, seed=1)
         self.graphdef, *arrays = nnx.split(model, nnx.Param, nnx.BatchStat)
@@ -102,12 +106,12 @@ class Plain:
         rates = jnp.asarray(optim.Cosine(peak=PEAK).values(STEPS))
         self.rule = optax.chain(
             optax.add_decayed_weights(
-                recipe.optimizer.weight_decay,
+                STRENGTHS.weight_decay,
                 mask=lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree),
             ),
             optax.sgd(lambda step: rates[step], momentum=0.9, nesterov=True),
         )
-        self.smoothing = recipe.label_smoothing
+        self.smoothing = STRENGTHS.label_smoothing
         self.step = jax.jit(self._step)
 
     def _loss(self, params, stats, images, labels, key):
@@ -119,26 +123,25 @@ class Plain:
         loss = -(targets * jax.nn.log_softmax(logits)).sum(-1).mean()
         return loss, nnx.state(model, nnx.BatchStat)
 
-    def _step(self, params, stats, optimizer, ema, images, labels, key):
+    def _step(self, params, stats, optimizer, images, labels, key):
         (loss, stats), grads = jax.value_and_grad(self._loss, has_aux=True)(
             params, stats, images, labels, key
         )
         updates, optimizer = self.rule.update(grads, optimizer, params)
         params = optax.apply_updates(params, updates)
-        ema = jax.tree.map(lambda old, new: 0.8 * old + 0.2 * new, ema, (params, stats))
-        return params, stats, optimizer, ema, loss
+        return params, stats, optimizer, loss
 
     def train(self, *, scale=1.0):
         """Trains from the initial weights times `scale`."""
         params, stats = jax.tree.map(lambda p: p * scale, self.params), self.stats
-        optimizer, ema, losses = self.rule.init(params), (params, stats), []
+        optimizer, losses = self.rule.init(params), []
         for i, (images, labels) in enumerate(batches(self.spec)):
             key = jax.random.fold_in(jax.random.key(3), i)
-            params, stats, optimizer, ema, loss = self.step(
-                params, stats, optimizer, ema, images, labels, key
+            params, stats, optimizer, loss = self.step(
+                params, stats, optimizer, images, labels, key
             )
             losses.append(float(loss))
-        return params, stats, ema, np.asarray(losses)
+        return params, stats, np.asarray(losses)
 
 
 def assert_equal_up_to_rounding(got, want, nudged):
@@ -154,36 +157,35 @@ def assert_equal_up_to_rounding(got, want, nudged):
 
 @pytest.fixture(scope="module")
 def trained():
-    spec, recipe = every_kind(), executables.Recipe(label_smoothing=0.1, ema=True)
-    plain = Plain(spec, recipe)
-    return chained(spec, recipe), plain.train(), plain.train(scale=1 + 2e-7), plain
+    plain = Plain(every_kind())
+    return chained(plain.spec), plain.train(), plain.train(scale=1 + 2e-7), plain
 
 
 def test_fifty_steps_are_those_of_the_plain_network(trained):
-    (_, network, states, got), (params, stats, ema, want), (*_, nudged), _ = trained
+    (_, network, states, got), (params, stats, want), (*_, nudged), _ = trained
     assert_equal_up_to_rounding(got, want, nudged)
     assert want[-5:].mean() < want[:5].mean()
     stem, layout = states[0], network.units[0]
 
     def assert_close(ours, theirs):
-        leaves = jax.tree.leaves(theirs["blocks"][0])
+        leaves = jax.tree.leaves(theirs["backbone"]["blocks"][0])
         for mine, plain in zip(jax.tree.leaves(ours), leaves, strict=True):
             np.testing.assert_allclose(mine, plain, rtol=1e-2, atol=1e-3)
 
     assert_close(layout.params.split(stem.trained.params), params)
     assert_close(layout.stats.split(stem.stats), stats)
-    assert_close(layout.params.split(stem.trained.ema[0]), ema[0])
-    assert_close(layout.stats.split(stem.trained.ema[1]), ema[1])
 
 
 def test_evaluation_is_the_plain_network_with_running_statistics(trained):
-    (step, _, states, _), (params, stats, *_), _, plain = trained
+    (step, _, states, _), (params, stats, _), _, plain = trained
     images, labels = batches(plain.spec)[0]
     logits = nnx.merge(plain.graphdef, params, stats)(jnp.asarray(images))
     for kept in (BATCH, BATCH - 5):
         mask = np.arange(BATCH) < kept
         want = int(((logits.argmax(-1) == labels) & mask).sum())
-        assert abs(int(step.count_correct(states, images, labels, mask)) - want) <= 1
+        got = step.observe(states, (images, labels, mask))
+        assert got["seen"] == kept
+        assert abs(int(got["correct"]) - want) <= 1
 
 
 @pytest.mark.slow
@@ -193,19 +195,17 @@ def test_random_children_train_like_the_plain_network(name):
     rng = np.random.default_rng(7)
     child = space.decode([int(rng.integers(n)) for n in space.num_choices])
     spec = dataclasses.replace(child, resolution=32, in_channels=1, num_classes=10)
-    recipe = executables.Recipe(label_smoothing=0.1, ema=True)
-    plain = Plain(spec, recipe)
+    plain = Plain(spec)
     *_, want = plain.train()
     *_, nudged = plain.train(scale=1 + 2e-7)
-    assert_equal_up_to_rounding(chained(spec, recipe)[-1], want, nudged)
+    assert_equal_up_to_rounding(chained(spec)[-1], want, nudged)
 
 
 def test_equal_units_of_different_networks_share_their_executable():
-    recipe = executables.Recipe()
     small = every_kind()
     other = dataclasses.replace(small, stages=(small.stages[0], *small.stages[:2]))
     networks = [
-        executables.split(classifier.build(spec, seed=seed), recipe)[0]
+        executables.split(classifier.build(spec, seed=seed), RECIPE)[0]
         for seed, spec in enumerate((small, other))
     ]
     first, second = (set(network.units) for network in networks)
@@ -218,7 +218,7 @@ def test_units_of_another_convention_share_nothing_compiled(change):
     """Neither in the process, by equality, nor on the disk, by what they print as."""
     spec = every_kind()
     plain, other = (
-        executables.split(classifier.build(s, seed=0), executables.Recipe())[0]
+        executables.split(classifier.build(s, seed=0), RECIPE)[0]
         for s in (spec, dataclasses.replace(spec, **change))
     )
     normed = [

@@ -1,4 +1,4 @@
-"""Evaluation crops and interpolation, from both kinds of feed."""
+"""Evaluation crops and interpolation, from both kinds of loader."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ from trainers.augment import geometric
 from trainers.data import stream
 from trainers.data.dataset import ArrayExamples, Dataset
 from trainers.data.framing import WHOLE, Framing
-from trainers.data.memory import MemoryFeed
-from trainers.data.stream import StreamFeed
+from trainers.data.memory import MemoryLoader
+from trainers.data.stream import StreamLoader
 from trainers.deploy import saved
 
 EFFICIENTNET = Framing(crop=0.875, interpolation="bicubic")
@@ -90,16 +90,16 @@ def pillows(image):
     return np.asarray(PIL.Image.fromarray(image).resize((8, 8), bicubic, box), float)
 
 
-@pytest.mark.parametrize("kind", [MemoryFeed, StreamFeed])
+@pytest.mark.parametrize("kind", [MemoryLoader, StreamLoader])
 def test_both_feeds_evaluate_the_crop_and_standardise_by_it(pictures, kind):
-    feed = kind.of(pictures, 8, EFFICIENTNET)
+    loader = kind.of(pictures, 8, EFFICIENTNET)
     training = np.stack([pillows(image) for image, _ in pictures.train])
-    np.testing.assert_allclose(feed.mean, training.mean((0, 1, 2)), rtol=1e-6)
-    np.testing.assert_allclose(feed.std, training.std((0, 1, 2)), rtol=1e-6)
-    ((images, labels, mask),) = feed.eval_batches(batch_size=7)
+    np.testing.assert_allclose(loader.mean, training.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(loader.std, training.std((0, 1, 2)), rtol=1e-6)
+    ((images, labels, mask),) = loader.eval_batches(batch_size=7)
     assert mask.all()
     want = np.stack([pillows(pictures.validation[int(i)][0]) for i in labels])
-    np.testing.assert_allclose(images, (want - feed.mean) / feed.std, atol=1e-4)
+    np.testing.assert_allclose(images, (want - loader.mean) / loader.std, atol=1e-4)
 
 
 def test_where_no_random_crop_fits_it_is_that_of_evaluation():
@@ -138,16 +138,16 @@ def test_random_crops_are_resized_as_the_recipe_says():
     assert ranges["bicubic"][1] > 151
 
 
-CARD = {"mean": (1.0,), "std": (2.0,), "class_names": ("a", "b"), "weights": "none"}
+METADATA = {"mean": (1.0,), "std": (2.0,), "class_names": ("a", "b"), "weights": "none"}
 
 
 def test_a_model_keeps_its_framing_and_older_ones_have_the_whole_square():
-    card = saved.Card(**CARD, crop=0.875, interpolation="bicubic")
-    assert card.framing == EFFICIENTNET
-    written = dataclasses.asdict(card)
+    metadata = saved.ModelMetadata(**METADATA, crop=0.875, interpolation="bicubic")
+    assert metadata.framing == EFFICIENTNET
+    written = dataclasses.asdict(metadata)
     assert (written["crop"], written["interpolation"]) == (0.875, "bicubic")
-    assert saved.Card(**CARD).framing == WHOLE == Framing()
+    assert saved.ModelMetadata(**METADATA).framing == WHOLE == Framing()
     with pytest.raises(ValueError, match="crop"):
-        saved.Card(**CARD, crop=0.0)
+        saved.ModelMetadata(**METADATA, crop=0.0)
     with pytest.raises(ValueError, match="interpolation"):
-        saved.Card(**CARD, interpolation="nearest")
+        saved.ModelMetadata(**METADATA, interpolation="nearest")

@@ -1,17 +1,21 @@
 """The whole-network step against the chained units, and laws of its options."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 from trainers import loop, optim
 from trainers.deploy import saved
 from trainers.networks import classifier
+from trainers.phases import Strengths
 from trainers.runtime import devices
 from trainers.steps.chained import ChainedStep
 from trainers.steps.executables import Recipe, split
 from trainers.steps.jitted import JittedStep, averaged
+from trainers.tasks.classification import Classification
 
 SPEC = ArchSpec(
     name="small",
@@ -24,13 +28,10 @@ SPEC = ArchSpec(
             channels=8, kernel=3, stride=2, expansion=2, repeats=2, se_ratio=0.25
         ),
     ),
-    head=Head(channels=16),
+    head=ClassifierHead(channels=16),
 )
-RECIPE = Recipe(
-    optimizer=optim.Optimizer(name="sgd", weight_decay=1e-4),
-    label_smoothing=0.1,
-    ema=True,
-)
+RECIPE = Recipe(task=Classification(), optimizer=optim.Optimizer(name="sgd"))
+STRENGTHS = Strengths(weight_decay=1e-4, label_smoothing=0.1)
 
 
 def batches(number, size=16):
@@ -46,36 +47,45 @@ def batches(number, size=16):
 
 def schedule(number, **options):
     rates = np.full(number, 0.05, np.float32)
-    return loop.Schedule(learning_rates=rates, norm_momentum=0.9, **options)
+    return loop.Schedule(
+        learning_rates=rates, norm_momentum=0.9, strengths=STRENGTHS, **options
+    )
 
 
 def jitted(dtype="float32", **options):
     network = classifier.build(SPEC, seed=0, dtype=dtype)
-    return JittedStep(network, RECIPE, devices=devices.local(1), **options)
+    return JittedStep(network, RECIPE, devices=devices.local(1), ema=True, **options)
 
 
 def test_it_trains_as_the_chained_units_do():
-    """Two ways to the same losses, averages and accuracies."""
+    """Two ways to the same losses and accuracies."""
     network, states = split(classifier.build(SPEC, seed=0), RECIPE)
     chained, whole = ChainedStep(network, RECIPE), jitted()
-    plan = schedule(8, ema_decay=0.8)
+    plan = schedule(8)
     states, want = loop.fit(chained, states, batches(8), plan)
     own, got = loop.fit(whole, whole.initial(), batches(8), plan)
     np.testing.assert_allclose(got, want, rtol=1e-4)
-    norms = [
-        np.linalg.norm([np.linalg.norm(array) for array in jax.tree.leaves(arrays)])
-        for arrays in ([s.trained.ema for s in states], own.ema)
-    ]
-    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
-    averages = averaged(own)
-    assert averages.params is own.ema[0]
-    images, labels = batches(1)[0]
-    mask = np.arange(16) < 11
-    counts = [
-        float(step.count_correct(s, images, labels, mask))
-        for step, s in ((chained, states), (whole, own))
-    ]
-    assert counts[0] == counts[1]
+    batch = (*batches(1)[0], np.arange(16) < 11)
+    observed = [step.observe(s, batch) for step, s in ((chained, states), (whole, own))]
+    assert observed[0] == observed[1]
+    assert observed[0]["seen"] == 11
+
+
+def test_averages_are_of_every_steps_weights_and_statistics():
+    """From the start w0: 0.64 w0 + 0.16 w1 + 0.2 w2 after two steps at 0.8."""
+    step = jitted()
+    state, kept = step.initial(), []
+    for i in range(3):
+        kept.append(jax.device_get((state.params, state.stats)))
+        last = averaged(state)
+        if i < 2:
+            plan = dataclasses.replace(schedule(i + 1, ema_decay=0.8), first_step=i)
+            state, _ = loop.fit(step, state, batches(i + 1)[i:], plan)
+    want = jax.tree.map(lambda a, b, c: 0.64 * a + 0.16 * b + 0.2 * c, *kept)
+    for got, value in zip(
+        jax.tree.leaves((last.params, last.stats)), jax.tree.leaves(want), strict=True
+    ):
+        np.testing.assert_allclose(got, value, rtol=1e-5, atol=1e-7)
 
 
 def test_parts_that_are_alike_train_as_one_of_them_does():
@@ -140,14 +150,16 @@ def biased_network():
 
 
 def after_one_step(*, weight_decay, decay_biases):
-    optimizer = optim.Optimizer(name="sgd", momentum=0.0, weight_decay=weight_decay)
+    optimizer = optim.Optimizer(name="sgd", momentum=0.0)
+    strengths = Strengths(weight_decay=weight_decay, label_smoothing=0.1)
     step = JittedStep(
         biased_network(),
-        Recipe(optimizer=optimizer),
+        Recipe(task=Classification(), optimizer=optimizer),
         devices=devices.local(1),
         decay_biases=decay_biases,
     )
-    state, _ = loop.fit(step, step.initial(), batches(1), schedule(1))
+    plan = dataclasses.replace(schedule(1), strengths=strengths)
+    state, _ = loop.fit(step, step.initial(), batches(1), plan)
     return saved.arrays(step.network(state))
 
 

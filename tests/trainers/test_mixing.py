@@ -1,5 +1,7 @@
 """Mixup and CutMix: the laws of mixing, and the source's weights and boxes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,5 +111,14 @@ def test_with_both_the_first_half_is_blended_and_the_second_pasted(num):
 
 def test_without_an_alpha_nothing_is_mixed():
     images, targets = batch()
-    got = mixing.mix(jax.random.key(0), images, targets, mixup=0.0, cutmix=0.0)
+    got = mixing.mix(jax.random.key(0), images, targets, mixup=None, cutmix=None)
     assert got == (images, targets)
+
+
+def test_an_alpha_of_zero_leaves_images_as_they_are():
+    """Alphas are traced: a phase without mixing runs what others compiled."""
+    given = batch()
+    mix = jax.jit(functools.partial(mixing.mix, jax.random.key(0)))
+    got = mix(*given, mixup=jnp.float32(0), cutmix=jnp.float32(0))
+    for after, before in zip(got, given, strict=True):
+        np.testing.assert_array_equal(after, before)

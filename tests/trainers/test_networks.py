@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from search_space import cost, spaces, zoo
+from search_space import cost, layers, spaces, zoo
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
+    ClassifierHead,
     ConvStage,
-    Head,
     MBConvStage,
     SepConvStage,
     Stem,
 )
+from trainers.deploy import saved
 from trainers.networks import classifier
 from trainers.networks.units import (
     EVALUATION,
@@ -57,7 +58,7 @@ def tiny(*stages, **changes):
         activation="swish",
         stem=Stem(channels=4),
         stages=stages,
-        head=Head(channels=None),
+        head=ClassifierHead(channels=None),
     )
     return dataclasses.replace(spec, **changes)
 
@@ -401,7 +402,9 @@ def test_a_bfloat16_network_is_near_the_float32_network():
 @pytest.mark.parametrize("num_classes", [10, 1000])
 def test_training_begins_near_chance(num_classes):
     """Few classes or many, an untrained network is not sure of any."""
-    spec = tiny(STAGES["mbconv-se"], num_classes=num_classes, head=Head(channels=1280))
+    spec = tiny(
+        STAGES["mbconv-se"], num_classes=num_classes, head=ClassifierHead(channels=1280)
+    )
     network = classifier.build(spec, seed=0)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(64, 16, 16, 2)).astype(np.float32)
@@ -410,3 +413,62 @@ def test_training_begins_near_chance(num_classes):
     # Swish of unit normals has a mean square of 0.36, weights a variance of
     # 1 / (3 * 1280): logits of variance 0.12 cost about half of that over chance.
     assert -float(chances.mean()) == pytest.approx(math.log(num_classes), abs=0.25)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-b0", "mobilenet-v1", "resnet-50"])
+def test_a_backbone_returns_the_maps_of_the_spec(name):
+    spec = dataclasses.replace(zoo.load(name), resolution=72)
+    backbone = classifier.build(spec, seed=0).backbone
+    graphdef, state = nnx.split(backbone)
+    maps = jax.eval_shape(
+        lambda state, x: nnx.merge(graphdef, state)(x, EVALUATION),
+        state,
+        jnp.zeros((2, 72, 72, 3)),
+    )
+    assert {stride: found.shape for stride, found in maps.items()} == {
+        stride: (2, block.out_size, block.out_size, block.out_channels)
+        for stride, block in layers.feature_maps(spec).items()
+    }
+
+
+def test_a_map_is_what_the_network_cut_off_there_makes():
+    """Weights are drawn from the image on: the shorter network has the same."""
+    stages = (STAGES["mbconv-se"], STAGES["conv-identity"], STAGES["bottleneck"])
+    images = images_for(tiny(*stages))
+    whole = classifier.build(tiny(*stages), seed=0)
+    maps, _ = run(whole.backbone, images)
+    assert list(maps) == [2, 4, 8, 16]
+    for i, stride in enumerate((4, 8, 16), 1):
+        short = classifier.build(tiny(*stages[:i]), seed=0)
+        cut, _ = run(short.backbone, images)
+        np.testing.assert_allclose(maps[stride], cut[stride], rtol=1e-5, atol=1e-6)
+    logits, _ = run(whole, images)
+    (dense,) = units_of(whole, ClassifierUnit)
+    by_hand = maps[16].mean((1, 2)) @ dense.kernel[...] + dense.bias[...]
+    np.testing.assert_allclose(logits, by_hand, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_keep_the_names_that_saved_files_have():
+    """Earlier versions wrote these files; a network of theirs must still load."""
+    spec = tiny(
+        dataclasses.replace(STAGES["mbconv-se"], repeats=1),
+        dataclasses.replace(STAGES["bottleneck"], repeats=1),
+        head=ClassifierHead(channels=8),
+    )
+    norm = ("bias", "mean", "scale", "variance")
+    conv = ["kernel", *(f"norm.{name}" for name in norm)]
+    squeeze = ["expand", "expand_bias", "reduce", "reduce_bias"]
+    units = {
+        "blocks.0.units.0": conv,  # the stem
+        "blocks.1.units.0": conv,  # depthwise
+        "blocks.1.units.1": squeeze,
+        "blocks.1.units.2": conv,
+        "blocks.2.shortcut": conv,
+        **{f"blocks.2.units.{i}": conv for i in range(3)},
+        "blocks.3.units.0": conv,  # the head
+        "blocks.3.units.1": ["bias", "kernel"],
+    }
+    found = saved.arrays(classifier.build(spec, seed=0))
+    assert sorted(found) == sorted(
+        f"{unit}.{name}" for unit, names in units.items() for name in names
+    )

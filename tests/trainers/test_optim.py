@@ -23,14 +23,18 @@ def start():
     return {"kernel": rng.normal(size=(2, 3)), "bias": rng.normal(size=3)}
 
 
-def trained(optimizer):
+def trained(optimizer, weight_decay):
     rule = optim.chain(optimizer)
     params = jax.tree.map(jnp.float32, start())
     state = rule.init(params)
     for rate, grads in zip(RATES, gradients(), strict=True):
         grads = jax.tree.map(jnp.float32, grads)
         updates, state = rule.update(
-            grads, state, params, learning_rate=jnp.float32(rate)
+            grads,
+            state,
+            params,
+            learning_rate=jnp.float32(rate),
+            weight_decay=jnp.float32(weight_decay),
         )
         params = jax.tree.map(jnp.add, params, updates)
     return params
@@ -69,7 +73,7 @@ def adamw(w, grads, decay):
     ("name", "rule"), [("rmsprop", rmsprop), ("sgd", nesterov), ("adamw", adamw)]
 )
 def test_four_updates_follow_the_equations_and_decay_kernels_alone(name, rule):
-    got = trained(optim.Optimizer(name=name, momentum=0.8, weight_decay=DECAY))
+    got = trained(optim.Optimizer(name=name, momentum=0.8), DECAY)
     for part, decay in (("kernel", DECAY), ("bias", 0.0)):
         want = rule(start()[part], [grads[part] for grads in gradients()], decay)
         np.testing.assert_allclose(got[part], want, rtol=1e-4, atol=1e-6)
@@ -77,10 +81,14 @@ def test_four_updates_follow_the_equations_and_decay_kernels_alone(name, rule):
 
 def test_the_first_rmsprop_step_by_hand():
     """The accumulator starts at 1: from 0 the step would be 0.1 * 2 / 0.63 = 0.32."""
-    rule = optim.chain(optim.Optimizer(name="rmsprop", weight_decay=0.0))
+    rule = optim.chain(optim.Optimizer(name="rmsprop"))
     weight = jnp.zeros(1)
     updates, _ = rule.update(
-        jnp.full(1, 2.0), rule.init(weight), weight, learning_rate=jnp.float32(0.1)
+        jnp.full(1, 2.0),
+        rule.init(weight),
+        weight,
+        learning_rate=jnp.float32(0.1),
+        weight_decay=jnp.float32(0.0),
     )
     # 0.9 * 1 + 0.1 * 2 ** 2 = 1.3
     np.testing.assert_allclose(updates, [-0.1 * 2 / 1.301**0.5], rtol=1e-6)

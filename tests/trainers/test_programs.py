@@ -14,7 +14,7 @@ from trainers.runtime.programs import Program
 PROCESS = """
 import pathlib, sys
 import jax, jax.numpy as jnp
-from trainers import compilation
+from trainers.runtime import compilation
 from trainers.runtime.programs import Program
 assert compilation.use_cache(pathlib.Path(sys.argv[1]))
 
@@ -54,6 +54,17 @@ def test_a_damaged_file_is_replaced(tmp_path, damage):
     assert lines(tmp_path) == ["traced", RESULT]
     assert lines(tmp_path) == [RESULT]
     assert not list(tmp_path.rglob("tmp*"))
+
+
+def test_arrays_of_numpy_are_taken_with_a_cache_too(tmp_path):
+    cache = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    try:
+        (product,) = Program(lambda x: x * 2, "of NumPy")(np.arange(3.0, dtype="f4"))
+    finally:
+        jax.config.update("jax_compilation_cache_dir", cache)
+    assert list(tmp_path.glob("*.exported"))
+    np.testing.assert_array_equal(product, [0.0, 2.0, 4.0])
 
 
 def test_shapes_absent_arguments_and_dtypes_are_told_apart():

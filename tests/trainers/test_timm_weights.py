@@ -7,7 +7,7 @@ import pytest
 
 from nas.training import initial
 from search_space import zoo
-from search_space.spec import ArchSpec, Head, MBConvStage, Stem
+from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 from trainers.deploy import saved, timm_weights
 from trainers.networks import classifier
 
@@ -23,7 +23,7 @@ SPEC = ArchSpec(
             channels=16, kernel=5, stride=2, expansion=2, repeats=1, se_ratio=0.25
         ),
     ),
-    head=Head(channels=24),
+    head=ClassifierHead(channels=24),
 )
 
 

@@ -29,7 +29,6 @@ Pixels are from 0 to 255. What geometry and cutout leave open is grey, 128.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import jax
@@ -74,7 +73,7 @@ def augment(
     pixels: Float[Array, "batch height width channels"],
     *,
     num_ops: int,
-    magnitude: float,
+    magnitude: float | Array,
 ) -> Float[Array, "batch height width channels"]:
     """Returns each image after `num_ops` operations of `magnitude` (0 to 30)."""
     branches = list(operations(magnitude).values())
@@ -93,13 +92,15 @@ def augment(
     return jax.vmap(one)(jax.random.split(key, len(pixels)), pixels)
 
 
-def operations(magnitude: float) -> dict[str, Operation]:
+def operations(magnitude: float | Array) -> dict[str, Operation]:
     """Returns the sixteen operations at `magnitude`, by name."""
     level = magnitude / _FULL_LEVEL
     factor = _ENHANCE_LEAST + _ENHANCE_RANGE * level
-    angle = math.radians(_ROTATE_DEGREES * level)
-    bits = min(max(int(_POSTERIZE_BITS * level), 1), _BITS)
-    threshold, addition = int(_SOLARIZE * level), int(_SOLARIZE_ADD * level)
+    angle = jnp.deg2rad(_ROTATE_DEGREES * level)
+    bits = jnp.clip(_floored(_POSTERIZE_BITS, magnitude), 1, _BITS)
+    threshold = _floored(_SOLARIZE, magnitude)
+    addition = _floored(_SOLARIZE_ADD, magnitude)
+    pad = _floored(_CUTOUT_PIXELS, magnitude)
     return {
         "autocontrast": lambda picture, _: autocontrast(picture),
         "equalize": lambda picture, _: equalize(picture),
@@ -121,31 +122,37 @@ def operations(magnitude: float) -> dict[str, Operation]:
         ),
         "cutout": lambda picture, draw: cutout(
             picture,
-            int(int(_CUTOUT_PIXELS * level) * min(picture.shape[:2]) / _SIDE),
+            jnp.floor(pad * min(picture.shape[:2]) / _SIDE),
             draw.centre,
         ),
         "solarize_add": lambda picture, _: solarize_add(picture, addition),
     }
 
 
-def posterize(picture: Picture, bits: int) -> Picture:
+def _floored(argument: int, magnitude: float | Array) -> Array:
+    """Returns what an argument at the full level is at `magnitude`, rounded down."""
+    # In this order, whole magnitudes give the whole numbers that they should.
+    return jnp.floor(argument * magnitude / _FULL_LEVEL)
+
+
+def posterize(picture: Picture, bits: Array) -> Picture:
     """Keeps the upper `bits` of each pixel's eight."""
     step = 2.0 ** (_BITS - bits)
     return jnp.floor(picture / step) * step
 
 
-def solarize(picture: Picture, threshold: int) -> Picture:
+def solarize(picture: Picture, threshold: Array) -> Picture:
     """Inverts pixels at or above `threshold`."""
     return jnp.where(picture < threshold, picture, _WHITE - picture)
 
 
-def solarize_add(picture: Picture, addition: int) -> Picture:
+def solarize_add(picture: Picture, addition: Array) -> Picture:
     """Brightens pixels below 128 by `addition`."""
     added = jnp.clip(picture + addition, 0, _WHITE)
     return jnp.where(picture < _GREY, added, picture)
 
 
-def cutout(picture: Picture, pad: int, centre: Float[Array, "2"]) -> Picture:
+def cutout(picture: Picture, pad: Array, centre: Float[Array, "2"]) -> Picture:
     """Greys the pixels less than `pad` from a centre, each way; cut at the border.
 
     `centre` is a pixel, told as shares of the sides.
@@ -181,23 +188,23 @@ def equalize(picture: Picture) -> Picture:
     return jax.vmap(channel, in_axes=-1, out_axes=-1)(picture)
 
 
-def brightness(picture: Picture, factor: float) -> Picture:
+def brightness(picture: Picture, factor: float | Array) -> Picture:
     """From black (a factor of 0) to the picture (1) and beyond."""
     return _blend(jnp.zeros_like(picture), picture, factor)
 
 
-def contrast(picture: Picture, factor: float) -> Picture:
+def contrast(picture: Picture, factor: float | Array) -> Picture:
     """From the mean grey (a factor of 0) to the picture (1) and beyond."""
     mean = jnp.floor(_grey(picture).mean() + 0.5)
     return _blend(jnp.full_like(picture, mean), picture, factor)
 
 
-def color(picture: Picture, factor: float) -> Picture:
+def color(picture: Picture, factor: float | Array) -> Picture:
     """From its grey (a factor of 0) to the picture (1) and beyond."""
     return _blend(jnp.broadcast_to(_grey(picture), picture.shape), picture, factor)
 
 
-def sharpness(picture: Picture, factor: float) -> Picture:
+def sharpness(picture: Picture, factor: float | Array) -> Picture:
     """From a smoothed one (a factor of 0) to the picture (1) and beyond.
 
     The border stays.
@@ -261,5 +268,5 @@ def _grey(picture: Picture) -> Float[Array, "height width 1"]:
     return (picture @ jnp.array(_LUMA))[..., None]
 
 
-def _blend(other: Picture, picture: Picture, factor: float) -> Picture:
+def _blend(other: Picture, picture: Picture, factor: float | Array) -> Picture:
     return jnp.clip(other + factor * (picture - other), 0, _WHITE)

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from search_space import references
 from trainers.data import digits, folder, idx, pixels, split, tfds
-from trainers.data.dataset import Dataset, Examples, Origin, Subset
+from trainers.data.dataset import Dataset, DataSource, Examples, Subset
 from trainers.runtime import optional
 
 _KINDS = (
@@ -90,9 +91,11 @@ def _open(
     data_dir: str | os.PathLike[str] | None,
     download: bool,
     carve: bool,
-) -> Origin:
+) -> DataSource:
     if name == "digits":
         return digits.read()
+    if references.is_reference(name):
+        return _own(name)
     path = _expanded(name)
     if os.sep in name and path.is_dir():
         return folder.read(path, carve=carve)
@@ -112,13 +115,29 @@ def _open(
     return tfds.read(name, data_dir=prepared)
 
 
+def _own(name: str) -> DataSource:
+    """Returns the data set that a user's function makes.
+
+    Raises:
+      ValueError: if it is no function, or makes something else.
+    """
+    make = references.load(name, "data set")
+    found = make() if callable(make) else make
+    if not isinstance(found, DataSource):
+        raise ValueError(
+            f"data set {name} must be a function that returns a DataSource, got"
+            f" {type(found).__name__}; trainers.data.dataset says what that is"
+        )
+    return found
+
+
 def _expanded(path: str | os.PathLike[str]) -> pathlib.Path:
     # pathlib's own raises for ~nosuchuser; this leaves it as it is, to be not there.
     return pathlib.Path(os.path.expanduser(path))
 
 
 def _carve(
-    origin: Origin, validation: int | None, seed: int
+    origin: DataSource, validation: int | None, seed: int
 ) -> tuple[Examples, Examples, str]:
     """Returns the two splits, and what is to be said of them."""
     if origin.validation is not None and validation is None:
@@ -144,7 +163,7 @@ def _carve(
 
 
 def _check_classes(
-    origin: Origin, labels: np.ndarray, train: np.ndarray, held_out: np.ndarray
+    origin: DataSource, labels: np.ndarray, train: np.ndarray, held_out: np.ndarray
 ) -> str:
     """Returns a remark about classes that are not validated, if there are any.
 
@@ -163,7 +182,7 @@ def _check_classes(
     return f"; too few images to validate on: {_named(origin, unvalidated)}"
 
 
-def _named(origin: Origin, classes: Sequence[int]) -> str:
+def _named(origin: DataSource, classes: Sequence[int]) -> str:
     names = ", ".join(repr(origin.class_names[i]) for i in classes[:_LISTED])
     more = len(classes) - _LISTED
     return f"{names} and {more:,} more" if more > 0 else names

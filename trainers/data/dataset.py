@@ -90,7 +90,7 @@ def iterate(examples: Examples) -> Iterator[tuple[Image, int]]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Origin:
+class DataSource:
     """Where a data set comes from, before a validation split is carved.
 
     Attributes:

@@ -16,14 +16,14 @@ from jaxtyping import Int
 
 from trainers.augment import geometric
 from trainers.data import split
-from trainers.data.dataset import ArrayExamples, Origin
+from trainers.data.dataset import ArrayExamples, DataSource
 
 _SIDE = 8
 _BRIGHTEST = 16  # pixels count the ink in a 4x4 block of the scan, 0 to 16
 _NUM_TEST = 300
 
 
-def read() -> Origin:
+def read() -> DataSource:
     """Returns the data set: 1,497 examples for training, 300 set aside for the test.
 
     Raises:
@@ -32,7 +32,7 @@ def read() -> Origin:
     table = _table()
     kept, held_out = split.stratified(table[:, -1], _NUM_TEST, seed=0)
     training = _examples(table[kept])
-    return Origin(
+    return DataSource(
         description="digits: 1,797 handwritten digits, 8x8 grey pixels, 10 classes,"
         " from inside scikit-learn",
         class_names=tuple("0123456789"),

@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from trainers.augment import geometric
 from trainers.data import layout, listing, pixels
-from trainers.data.dataset import Examples, Image, Origin
+from trainers.data.dataset import DataSource, Examples, Image
 
 # Up to here every file is decoded at load, so that a bad one is found at once; of
 # more, this many evenly spaced ones are, and a bad one is found when it is read.
@@ -65,7 +65,7 @@ class _Looked:
     is_constant: bool
 
 
-def read(root: pathlib.Path, *, carve: bool = False) -> Origin:
+def read(root: pathlib.Path, *, carve: bool = False) -> DataSource:
     """Returns the data set in the folder `root`; the test split is left unread.
 
     Args:
@@ -96,7 +96,7 @@ def read(root: pathlib.Path, *, carve: bool = False) -> Origin:
         return examples(_checked(found.test, names))
 
     validation = None if val is None else _checked(val, names)
-    return Origin(
+    return DataSource(
         description=_describe(root, found, looked, train, validation),
         class_names=names,
         channels=channels,

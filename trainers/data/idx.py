@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 
 from trainers.augment import geometric
-from trainers.data.dataset import ArrayExamples, Origin
+from trainers.data.dataset import ArrayExamples, DataSource
 
 DEBIAN_DIR = pathlib.Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
@@ -47,7 +47,7 @@ def has_files(folder: pathlib.Path) -> bool:
     )
 
 
-def fashion_mnist(folder: pathlib.Path) -> Origin:
+def fashion_mnist(folder: pathlib.Path) -> DataSource:
     """Returns Fashion-MNIST from the files in `folder`.
 
     Raises:
@@ -61,7 +61,7 @@ def fashion_mnist(folder: pathlib.Path) -> Origin:
             f" {folder} are of another data set, give another data_dir"
         )
     height, width = training.images.shape[1:3]
-    return Origin(
+    return DataSource(
         description=f"fashion_mnist: {len(training):,} training images of clothes,"
         f" {height}x{width} grey pixels, {num_classes} classes, from {folder}",
         class_names=FASHION_CLASS_NAMES,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from trainers.augment import geometric
 from trainers.data import dataset as datasets
-from trainers.data import feed
+from trainers.data import loader
 from trainers.data.dataset import Dataset, Examples
 from trainers.data.framing import WHOLE, Framing
 
@@ -104,8 +104,8 @@ def _moments_of_floats(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class MemoryFeed:
-    """The `Feed` of prepared arrays. A step costs one call that does not wait."""
+class MemoryLoader:
+    """The `DataLoader` of prepared arrays. A step costs one call that does not wait."""
 
     train: Prepared
     validation: Prepared
@@ -113,26 +113,26 @@ class MemoryFeed:
 
     @classmethod
     def of(cls, dataset: Dataset, resolution: int, framing: Framing = WHOLE) -> Self:
-        """Returns the feed of `dataset` at `resolution`; raises as `prepare`."""
+        """Returns the loader of `dataset` at `resolution`; raises as `prepare`."""
         prepared = prepare(dataset, resolution, framing)
         return cls(**prepared, augmentation=dataset.augmentation)
 
     @property
     def mean(self) -> Float[np.ndarray, " channels"]:
-        """As `Feed.mean`."""
+        """As `DataLoader.mean`."""
         return self.train.mean
 
     @property
     def std(self) -> Float[np.ndarray, " channels"]:
-        """As `Feed.std`."""
+        """As `DataLoader.std`."""
         return self.train.std
 
     def train_batches(
         self, *, batch_size: int, steps: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[feed.Images, feed.Labels]]:
-        """As `Feed.train_batches`."""
+    ) -> Iterator[tuple[loader.Images, loader.Labels]]:
+        """As `DataLoader.train_batches`."""
         order = jnp.asarray(
-            feed.training_order(
+            loader.training_order(
                 len(self.train.labels), batch_size=batch_size, steps=steps, seed=seed
             )
         )
@@ -149,11 +149,11 @@ class MemoryFeed:
 
     def eval_batches(
         self, *, batch_size: int
-    ) -> Iterator[tuple[feed.Images, feed.Labels, feed.Mask]]:
-        """As `Feed.eval_batches`."""
+    ) -> Iterator[tuple[loader.Images, loader.Labels, loader.Mask]]:
+        """As `DataLoader.eval_batches`."""
         order, mask = map(
             jnp.asarray,
-            feed.eval_order(len(self.validation.labels), batch_size=batch_size),
+            loader.eval_order(len(self.validation.labels), batch_size=batch_size),
         )
         for step in range(len(order)):
             yield _eval_batch(

@@ -1,10 +1,10 @@
 """Whether a data set is kept in memory or streamed."""
 
 from trainers.data.dataset import Dataset
-from trainers.data.feed import Feed
 from trainers.data.framing import WHOLE, Framing
-from trainers.data.memory import MemoryFeed
-from trainers.data.stream import StreamFeed
+from trainers.data.loader import DataLoader
+from trainers.data.memory import MemoryLoader
+from trainers.data.stream import StreamLoader
 
 # A worker holds one copy; Fashion-MNIST at 32 pixels takes a quarter of this,
 # CIFAR-10 at 32 pixels 0.6 of it.
@@ -19,20 +19,20 @@ def prepared_bytes(dataset: Dataset, resolution: int) -> int:
     return pixels * dataset.channels * _FLOAT32_BYTES
 
 
-def feed_of(
+def data_loader(
     dataset: Dataset,
     resolution: int,
     framing: Framing = WHOLE,
     *,
     limit_bytes: int = MEMORY_LIMIT_BYTES,
-) -> Feed:
-    """Returns the feed of `dataset` at `resolution`: streamed if it is too large.
+) -> DataLoader:
+    """Returns the loader of `dataset` at `resolution`: streamed if it is too large.
 
-    Making a feed reads images; keep it for as long as the data set is in use.
+    Making a loader reads images; keep it for as long as the data set is in use.
 
     Raises:
       ValueError: if an image cannot be decoded.
     """
     if prepared_bytes(dataset, resolution) <= limit_bytes:
-        return MemoryFeed.of(dataset, resolution, framing)
-    return StreamFeed.of(dataset, resolution, framing)
+        return MemoryLoader.of(dataset, resolution, framing)
+    return StreamLoader.of(dataset, resolution, framing)

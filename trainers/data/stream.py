@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from trainers.augment import geometric
-from trainers.data import feed, memory, pixels
+from trainers.data import loader, memory, pixels
 from trainers.data.dataset import Dataset, Examples, Image
 from trainers.data.framing import WHOLE, Framing
 
@@ -35,8 +35,8 @@ _MOST_BATCHES = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class StreamFeed:
-    """The `Feed` of a data set that does not fit in memory.
+class StreamLoader:
+    """The `DataLoader` of a data set that does not fit in memory.
 
     `mean` and `std` are of 2,048 evenly spaced training images.
     """
@@ -49,7 +49,7 @@ class StreamFeed:
 
     @classmethod
     def of(cls, dataset: Dataset, resolution: int, framing: Framing = WHOLE) -> Self:
-        """Returns the feed of `dataset` at `resolution`.
+        """Returns the loader of `dataset` at `resolution`.
 
         Raises:
           ValueError: if an image cannot be decoded.
@@ -68,8 +68,8 @@ class StreamFeed:
 
     def train_batches(
         self, *, batch_size: int, steps: int, seed: int, start: int = 0
-    ) -> Iterator[tuple[feed.Images, feed.Labels]]:
-        """As `Feed.train_batches`; crops take the place of shifts."""
+    ) -> Iterator[tuple[loader.Images, loader.Labels]]:
+        """As `DataLoader.train_batches`; crops take the place of shifts."""
         augmentation = self.dataset.augmentation
         crop = functools.partial(
             _random_crop,
@@ -92,8 +92,8 @@ class StreamFeed:
 
     def eval_batches(
         self, *, batch_size: int
-    ) -> Iterator[tuple[feed.Images, feed.Labels, feed.Mask]]:
-        """As `Feed.eval_batches`: the central square of each image."""
+    ) -> Iterator[tuple[loader.Images, loader.Labels, loader.Mask]]:
+        """As `DataLoader.eval_batches`: the central square of each image."""
         examples = _source(self.dataset.validation).map(
             functools.partial(
                 _central, resolution=self.resolution, framing=self.framing

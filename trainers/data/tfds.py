@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from trainers.augment import geometric
-from trainers.data.dataset import Examples, Image, Origin
+from trainers.data.dataset import DataSource, Examples, Image
 from trainers.runtime import optional
 
 # Sets of signs, which a mirror makes into other signs or into none.
@@ -79,7 +79,7 @@ def is_stock(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and _base(name) in names()
 
 
-def read(name: str, *, data_dir: pathlib.Path) -> Origin:
+def read(name: str, *, data_dir: pathlib.Path) -> DataSource:
     """Returns the set `name` (or `name/config:version`) prepared in `data_dir`.
 
     Raises:
@@ -128,7 +128,7 @@ def read(name: str, *, data_dir: pathlib.Path) -> Origin:
     pixel_size = "various sizes" if size is None else f"{height}x{width}"
     kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     mirrored = _base(name) not in _NOT_MIRRORED
-    return Origin(
+    return DataSource(
         description=f"{name}: {len(training):,} training images, {pixel_size}, {kind},"
         f" {label_feature.num_classes} classes, from TFDS in {data_dir}",
         class_names=tuple(label_feature.names),

@@ -16,13 +16,14 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from search_space.spec import Activation, Padding
-from trainers.networks.classifier import Block, Classifier
+from trainers.networks.backbone import Backbone
+from trainers.networks.blocks import Block
+from trainers.networks.classifier import Classifier, classifier_of
 from trainers.networks.depthwise import depthwise_conv, lax_padding
 from trainers.networks.normalization import activate
 from trainers.networks.units import (
     EVALUATION,
     BatchNorm,
-    ClassifierUnit,
     ConvUnit,
     DepthwiseUnit,
     Maps,
@@ -79,7 +80,10 @@ def fold(network: Classifier) -> Classifier:
 
     It shares the arrays that folding leaves alone, and cannot be trained.
     """
-    return Classifier([fold_block(block) for block in network.blocks], "float32")
+    below = network.backbone
+    blocks = [fold_block(block) for block in below.blocks]
+    folded = Backbone(blocks, below.strides)
+    return Classifier(folded, fold_block(network.head), "float32")
 
 
 def fold_block(block: Block) -> Block:
@@ -123,19 +127,11 @@ def activation_maps(
     maps before they are averaged. A class's mean over all places, plus its bias, is
     its logit.
     """
-    x = images
-    for block in network.blocks[:-1]:
-        x = block(x, EVALUATION)
-    for unit in network.blocks[-1].units[:-1]:
+    maps = network.backbone(images, EVALUATION)
+    x = maps[max(maps)]
+    for unit in network.head.units[:-1]:
         x = unit(x, None, EVALUATION)
     return x.astype(jnp.float32) @ classifier_of(network).kernel[...]
-
-
-def classifier_of(network: Classifier) -> ClassifierUnit:
-    """Returns the network's last unit."""
-    unit = network.blocks[-1].units[-1]
-    assert isinstance(unit, ClassifierUnit)  # what `build` makes
-    return unit
 
 
 def _factor_and_offset(norm: BatchNorm) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
 """How long a network takes for a batch of images, measured on this device.
 
 Networks are folded for inference (`folding`), compiled, and run once before the clock
-starts. Pin the process to the cores meant (`resources.claim_cores`) before JAX
-starts.
+starts. Pin the process to the cores meant before JAX starts
+(`nas.execution.resources.claim_cores`).
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from flax import nnx
 from search_space.spec import ArchSpec
 from trainers.deploy import folding, saved
 from trainers.networks import classifier
-from trainers.networks.classifier import Block
+from trainers.networks.blocks import Block
 from trainers.networks.units import EVALUATION, Mode
 from trainers.runtime import optional
 

@@ -19,7 +19,7 @@ from onnx import (  # pyright: ignore[reportMissingImports]
 
 from search_space.spec import Activation, Padding
 from trainers.deploy import folding, saved
-from trainers.networks.classifier import Block
+from trainers.networks.blocks import Block
 from trainers.networks.units import ClassifierUnit, PoolShortcut, SqueezeExciteUnit
 
 OPSET = 17  # of 2022; every runtime of the last years reads it
@@ -37,10 +37,10 @@ def graph(model: saved.Model) -> onnx.ModelProto:
     `pixels`: float32 `[batch, resolution, resolution, channels]` from 0 to 255, the
     batch of any size. `logits`: float32 `[batch, classes]`.
     """
-    spec, card = model.spec, model.card
+    spec, metadata = model.spec, model.metadata
     tape = _Tape()
-    x = tape.op("Sub", INPUT, tape.constant(np.asarray(card.mean, np.float32)))
-    x = tape.op("Div", x, tape.constant(np.asarray(card.std, np.float32)))
+    x = tape.op("Sub", INPUT, tape.constant(np.asarray(metadata.mean, np.float32)))
+    x = tape.op("Div", x, tape.constant(np.asarray(metadata.std, np.float32)))
     x = tape.op("Transpose", x, perm=_NCHW)
     channels = spec.in_channels
     for block in folding.fold(model.network).blocks:
@@ -61,7 +61,7 @@ def graph(model: saved.Model) -> onnx.ModelProto:
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=_IR_VERSION,
-        doc_string=card.weights,
+        doc_string=metadata.weights,
     )
     onnx.checker.check_model(proto, full_check=True)
     return proto

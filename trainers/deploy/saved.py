@@ -33,9 +33,9 @@ from trainers.networks.classifier import Classifier
 
 ARCHITECTURE = "architecture.json"
 WEIGHTS = "weights.safetensors"
-CARD = "model.json"
+METADATA = "model.json"
 
-_MAX_CARD_BYTES = 2**28  # a million names of classes
+_MAX_METADATA_BYTES = 2**28  # a million names of classes
 _LISTED = 3  # names of arrays in a message
 _MAX_SHOWN = 200  # characters of a text from a file in a message
 _STRICT = ConfigDict(strict=True, extra="forbid")
@@ -46,7 +46,7 @@ class WeightsError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Card:
+class ModelMetadata:
     """What a network needs to be told beside its weights.
 
     Attributes:
@@ -85,7 +85,7 @@ class Model:
 
     spec: ArchSpec
     network: Classifier
-    card: Card
+    metadata: ModelMetadata
 
 
 def variables(network: Classifier) -> dict[str, nnx.Variable]:
@@ -94,8 +94,9 @@ def variables(network: Classifier) -> dict[str, nnx.Variable]:
     Setting one of them (`set_value`) changes the network.
     """
     return {
-        ".".join(map(str, path)): node
-        for path, node in nnx.iter_graph(network)
+        ".".join(map(str, ("blocks", position, *path))): node
+        for position, block in enumerate(network.blocks)
+        for path, node in nnx.iter_graph(block)
         if isinstance(node, nnx.Variable)
     }
 
@@ -229,8 +230,8 @@ def write_safetensors(path: Path, values: Mapping[str, np.ndarray]) -> None:
 def save_description(folder: Path, model: Model) -> None:
     """Writes architecture.json and model.json; raises OSError if it cannot."""
     _write(folder / ARCHITECTURE, codec.dumps(model.spec))
-    text = json.dumps(dataclasses.asdict(model.card), indent=2)
-    _write(folder / CARD, text + "\n")
+    text = json.dumps(dataclasses.asdict(model.metadata), indent=2)
+    _write(folder / METADATA, text + "\n")
 
 
 def _write(path: Path, content: str | bytes) -> None:
@@ -248,14 +249,14 @@ def load(folder: Path) -> Model:
     """
     spec = codec.load_file(folder / ARCHITECTURE)
     check_fits(spec)
-    card = _read_card(folder / CARD, spec)
+    metadata = _read_metadata(folder / METADATA, spec)
     network = classifier.build(spec, seed=0)
     weights = read_safetensors(folder / WEIGHTS)
     try:
         assign(network, weights)
     except WeightsError as error:
         raise WeightsError(f"{folder / WEIGHTS}: {error}") from None
-    return Model(spec=spec, network=network, card=card)
+    return Model(spec=spec, network=network, metadata=metadata)
 
 
 def check_fits(spec: ArchSpec) -> None:
@@ -279,7 +280,7 @@ def fresh(spec: ArchSpec, *, seed: int) -> Model:
     return Model(
         spec=spec,
         network=classifier.build(spec, seed=seed),
-        card=Card(
+        metadata=ModelMetadata(
             mean=middle,
             std=middle,
             class_names=tuple(str(i) for i in range(spec.num_classes)),
@@ -288,18 +289,20 @@ def fresh(spec: ArchSpec, *, seed: int) -> Model:
     )
 
 
-_CARD = TypeAdapter(Card)
+_METADATA = TypeAdapter(ModelMetadata)
 
 
-def _read_card(path: Path, spec: ArchSpec) -> Card:
+def _read_metadata(path: Path, spec: ArchSpec) -> ModelMetadata:
     try:
-        card = _CARD.validate_json(files.read_bounded(path, _MAX_CARD_BYTES))
+        metadata = _METADATA.validate_json(
+            files.read_bounded(path, _MAX_METADATA_BYTES)
+        )
     except ValidationError as error:
         raise WeightsError(f"{path}: {explain(error)}") from None
     lengths = {
-        "mean": (len(card.mean), spec.in_channels),
-        "std": (len(card.std), spec.in_channels),
-        "class_names": (len(card.class_names), spec.num_classes),
+        "mean": (len(metadata.mean), spec.in_channels),
+        "std": (len(metadata.std), spec.in_channels),
+        "class_names": (len(metadata.class_names), spec.num_classes),
     }
     for name, (got, wanted) in lengths.items():
         if got != wanted:
@@ -307,9 +310,9 @@ def _read_card(path: Path, spec: ArchSpec) -> Card:
                 f"{path}: {name} must have {wanted} entries, as the architecture"
                 f" beside it has, got {got}"
             )
-    if not all(map(math.isfinite, (*card.mean, *card.std))):
-        raise WeightsError(f"{path}: mean and std must be finite, got {card.mean}")
-    return card
+    if not all(map(math.isfinite, (*metadata.mean, *metadata.std))):
+        raise WeightsError(f"{path}: mean and std must be finite, got {metadata.mean}")
+    return metadata
 
 
 def _some(names: list[str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from search_space.spec import MAX_CLASSES, ArchSpec, MBConvStage
-from trainers.deploy import folding, saved
+from trainers.deploy import saved
 from trainers.deploy.saved import WeightsError
 from trainers.deploy.weight_files import Weights
 from trainers.networks import classifier
@@ -85,7 +85,7 @@ def named_as_ours(spec: ArchSpec, weights: Weights) -> dict[str, np.ndarray]:
         spec = dataclasses.replace(spec, num_classes=classes)
     saved.check_fits(spec)
     network = classifier.build(spec, seed=0)
-    head = folding.classifier_of(network)
+    head = classifier.classifier_of(network)
     if not has_head:
         weights = weights | {
             name: np.zeros_like(np.transpose(variable[...]))

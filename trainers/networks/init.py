@@ -21,7 +21,7 @@ def conv_kernel(
 
 
 def depthwise_kernel(rng: np.random.Generator, kernel: int, channels: int) -> Weights:
-    """`[k, k, channels]` from N(0, sqrt(2) / k): each filter feeds one channel."""
+    """`[k, k, channels]` from N(0, sqrt(2) / k): each filter loaders one channel."""
     return _normal(rng, (kernel, kernel, channels), math.sqrt(2) / kernel)
 
 

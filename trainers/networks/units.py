@@ -1,8 +1,8 @@
 """The pieces a network is made of, each with at most one convolution's weights.
 
 A unit is the grain at which compiled code is shared between networks
-(`steps.executables`): two units with the same hyperparameters have equal NNX graph
-definitions and run the same executable, whatever network they stand in.
+(`trainers.steps.executables`): two units with the same hyperparameters have equal NNX
+graph definitions and run the same executable, whatever network they stand in.
 
 Every unit is called as `unit(x, shortcut, mode)`; `shortcut`, where given, is added to
 the output.
@@ -41,11 +41,15 @@ class Mode:
       momentum: of the running statistics; each becomes
         `momentum * old + (1 - momentum) * batch`.
       key: for dropout and stochastic depth; None switches both off.
+      dropout: share of the network's dropout rate that is applied; None for all of it.
+      drop_path: the same of its rates of stochastic depth.
     """
 
     train: bool | Array = dataclasses.field(metadata={"static": False})
     momentum: float | Array = 0.99  # TensorFlow reference
     key: Array | None = None
+    dropout: float | Array | None = None
+    drop_path: float | Array | None = None
 
 
 EVALUATION = Mode(train=False)
@@ -251,7 +255,7 @@ class ClassifierUnit(nnx.Module):
         """Returns float32 logits; there is no shortcut to a classifier."""
         del shortcut
         features = x.astype(jnp.float32).mean((1, 2))
-        features = _drop(features, self.dropout, mode, features.shape)
+        features = _drop(features, self.dropout, mode.dropout, mode, features.shape)
         return _product(features, self.kernel[...]) + self.bias[...]
 
 
@@ -331,14 +335,25 @@ def _add(y: Maps, shortcut: Maps | None, drop_rate: float, mode: Mode) -> Maps:
     """Adds the shortcut; in training drops whole branches (arXiv:1603.09382)."""
     if shortcut is None:
         return y
-    return _drop(y, drop_rate, mode, (y.shape[0], 1, 1, 1)) + shortcut
+    whole = (y.shape[0], 1, 1, 1)
+    return _drop(y, drop_rate, mode.drop_path, mode, whole) + shortcut
 
 
-def _drop(x: Array, rate: float, mode: Mode, shape: tuple[int, ...]) -> Array:
-    """Zeroes entries of `shape` (broadcast) at `rate`, and scales up the others."""
+def _drop(
+    x: Array,
+    rate: float,
+    applied: float | Array | None,
+    mode: Mode,
+    shape: tuple[int, ...],
+) -> Array:
+    """Zeroes entries of `shape` (broadcast), and scales up the others.
+
+    They are zeroed at `rate`, or at the share of it that is `applied`.
+    """
     if rate == 0 or mode.key is None or mode.train is False:
         return x
-    kept = jax.random.bernoulli(mode.key, 1 - rate, shape)
+    survival = 1 - (rate if applied is None else rate * applied)
+    kept = jax.random.bernoulli(mode.key, survival, shape)
     kept = kept | jnp.logical_not(mode.train)
-    scale = jnp.where(mode.train, 1 / (1 - rate), 1.0)
+    scale = jnp.where(mode.train, 1 / survival, 1.0)
     return x * (kept * scale).astype(x.dtype)

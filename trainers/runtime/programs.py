@@ -85,7 +85,8 @@ def _kept(
     """Returns the function as it was exported, now or at some time before."""
     start = time.perf_counter()
     shapes = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
-    num_devices = max(len(leaf.sharding.device_set) for leaf in leaves)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]  # Not NumPy's.
+    num_devices = max((len(leaf.sharding.device_set) for leaf in arrays), default=1)
     key = repr((_version(), jax.default_backend(), num_devices, name, tree, shapes))
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.exported"
     found = entries.read(path)

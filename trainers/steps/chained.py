@@ -1,12 +1,12 @@
 """Training steps and evaluation of one network, a chain of compiled units."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from trainers.networks.units import Mode
 from trainers.runtime.devices import Devices
@@ -16,14 +16,16 @@ from trainers.steps.executables import (
     Recipe,
     StepInputs,
     UnitState,
+    UpdateInputs,
     compiled,
 )
+from trainers.tasks.task import Batch, Observations, Task
 
 _Arrays = TypeVar("_Arrays")
 
 
 class ChainedStep:
-    """Training steps and evaluation of one network, unit by unit."""
+    """`trainers.loop.Step` of a network's units, over a list of their states."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class ChainedStep:
         """Compiles nothing yet; a batch is split over `devices`, where given."""
         self._devices = devices
         self._network = network
+        self.task = recipe.task
         self._run = [
             executables(unit, recipe, is_first=i == 0)
             for i, unit in enumerate(network.units)
@@ -50,8 +53,7 @@ class ChainedStep:
     def __call__(
         self,
         states: Sequence[UnitState],
-        images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
+        batch: Batch,
         inputs: StepInputs,
     ) -> tuple[list[UnitState], Float[Array, ""]]:
         """Returns the states after one step, and the loss before it.
@@ -59,8 +61,13 @@ class ChainedStep:
         The step overwrites the arrays of `states`, which are of no use afterwards.
         """
         if self._devices is not None:
-            images, labels = self._devices.split((images, labels))
+            batch = self._devices.split(batch)
             inputs = self._devices.copy(inputs)
+        images, *targets = batch
+        update = UpdateInputs(
+            learning_rate=inputs.learning_rate,
+            weight_decay=inputs.strengths.weight_decay,
+        )
         states = list(states)
         modes = self._modes(inputs)
         kept: dict[int, Any] = {}
@@ -78,34 +85,35 @@ class ChainedStep:
             given, stats, residuals = kept.pop(unit)
             old = states[unit]
             grad_x, grad_shortcut, trained = self._run[unit].backward(
-                residuals, given, grad, old.trained, old.stats, stats, inputs
+                residuals, given, grad, old.trained, old.stats, update
             )
             states[unit] = UnitState(trained=trained, stats=stats)
             return grad_x, grad_shortcut
 
         x = self._forward(images, forward, modes)
         old = states[last]
-        loss, grad, trained = self._run[last].classify(
-            old.trained, old.stats, x, labels, modes[-1], inputs
+        loss, grad, trained = self._run[last].learn(
+            old.trained,
+            old.stats,
+            x,
+            tuple(targets),
+            modes[-1],
+            inputs.strengths,
+            update,
         )
         states[last] = UnitState(trained=trained, stats=old.stats)
         self._backward(grad, backward)
         return states, loss
 
-    def count_correct(
-        self,
-        states: Sequence[UnitState],
-        images: Float[Array, "batch height width channels"],
-        labels: Int[Array, " batch"],
-        mask: Float[Array, " batch"],
-    ) -> Float[Array, ""]:
-        """Returns how many images with a true mask are classified correctly.
+    def observe(self, states: Sequence[UnitState], batch: Batch) -> Observations:
+        """Returns what the task sees of the outputs for an evaluation batch.
 
-        NaN if a logit is not finite. Runs the training executables with the running
-        statistics, so that evaluation compiles nothing of its own.
+        Runs the training executables with the running statistics, so that evaluation
+        compiles next to nothing of its own.
         """
         if self._devices is not None:
-            images, labels, mask = self._devices.split((images, labels, mask))
+            batch = self._devices.split(batch)
+        images, *targets = batch
         mode = Mode(train=self._evaluate, momentum=self._one)
 
         def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
@@ -114,10 +122,9 @@ class ChainedStep:
             return run(state.trained.params, state.stats, x, shortcut, mode)[0]
 
         x = self._forward(images, forward, [mode] * len(self._network.blocks))
-        classifier = self._run[-1].forward
-        head = states[-1]
-        logits, *_ = classifier(head.trained.params, head.stats, x, None, mode)
-        return _count_correct(logits, labels, mask)
+        run, head = self._run[-1].forward, states[-1]
+        outputs, *_ = run(head.trained.params, head.stats, x, None, mode)
+        return _observer(self.task)(outputs, tuple(targets))
 
     def _copied(self, arrays: _Arrays) -> _Arrays:
         return arrays if self._devices is None else self._devices.copy(arrays)
@@ -128,14 +135,20 @@ class ChainedStep:
             mode = Mode(train=self._train, momentum=inputs.norm_momentum)
             return [mode] * len(blocks)
         return [
-            Mode(train=self._train, momentum=inputs.norm_momentum, key=key)
+            Mode(
+                train=self._train,
+                momentum=inputs.norm_momentum,
+                key=key,
+                dropout=inputs.strengths.dropout,
+                drop_path=inputs.strengths.drop_path,
+            )
             for key in _block_keys(inputs.key, len(blocks))
         ]
 
     def _forward(
         self, images: Array, run: Callable[..., Array], modes: Sequence[Mode]
     ) -> Array:
-        """Runs every unit but the classifier."""
+        """Runs every unit but the last."""
         x = images.astype(self._network.dtype)
         last = len(self._network.units) - 1
         for block, mode in zip(self._network.blocks, modes, strict=True):
@@ -148,7 +161,7 @@ class ChainedStep:
                 if unit == last:
                     return x
                 x = run(unit, x, added if unit == block.units[-1] else None, mode)
-        raise AssertionError("a network ends in its classifier")
+        raise AssertionError("a network's last unit is in its last block")
 
     def _backward(
         self, grad: Array, run: Callable[[int, Array], tuple[Array, Array | None]]
@@ -172,11 +185,6 @@ def _block_keys(key: Array, num_blocks: int) -> list[Array]:
     return [jax.random.fold_in(key, i) for i in range(num_blocks)]
 
 
-@jax.jit
-def _count_correct(
-    logits: Float[Array, "batch classes"],
-    labels: Int[Array, " batch"],
-    mask: Float[Array, " batch"],
-) -> Float[Array, ""]:
-    correct = jnp.sum((logits.argmax(-1) == labels) * mask)
-    return jnp.where(jnp.isfinite(logits).all(), correct, jnp.nan)
+@lru_cache
+def _observer(task: Task) -> Callable[..., Observations]:
+    return jax.jit(task.observe)

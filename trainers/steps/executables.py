@@ -3,9 +3,9 @@
 Compiling a whole network costs 20 CPU-seconds, and a search asks for thousands of
 different ones. Here the compiled program is one unit: its forward pass, and its
 backward pass together with its optimizer's update. A step runs them in a chain from
-Python (`steps.chained`). A search space has a few hundred distinct units, so after
-some children everything is there: in this process, and through JAX's persistent cache
-in the others and in later runs.
+Python (`trainers.steps.chained`). A search space has a few hundred distinct units, so
+after some children everything is there: in this process, and through JAX's persistent
+cache in the others and in later runs.
 """
 
 import dataclasses
@@ -18,12 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from trainers import optim
 from trainers.networks.classifier import Classifier
 from trainers.networks.units import Mode
+from trainers.phases import Strengths
 from trainers.runtime.programs import Program
+from trainers.tasks.task import Task
 
 _MAX_UNITS = 4096  # executables kept; the spaces here have a few hundred distinct units
 
@@ -35,14 +37,21 @@ class Recipe:
     """What is compiled into a step.
 
     Attributes:
+      task: what is learned.
       optimizer: the update rule.
-      label_smoothing: share of the target spread over all classes.
-      ema: keep an exponential moving average of weights and batch statistics.
     """
 
+    task: Task
     optimizer: optim.Optimizer = dataclasses.field(default_factory=optim.Optimizer)
-    label_smoothing: float = 0.0
-    ema: bool = False
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UpdateInputs:
+    """What the update of weights takes: scalars on the device."""
+
+    learning_rate: float | Array
+    weight_decay: float | Array
 
 
 @jax.tree_util.register_dataclass
@@ -53,20 +62,20 @@ class StepInputs:
     `key` None switches dropout and stochastic depth off.
     """
 
-    learning_rate: Array
-    norm_momentum: Array
-    ema_decay: Array
+    learning_rate: float | Array
+    norm_momentum: float | Array
+    ema_decay: float | Array
+    strengths: Strengths
     key: Array | None = None
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trained:
-    """One unit's weights, their optimizer state and averages."""
+    """One unit's weights and their optimizer state."""
 
     params: Leaves
     optimizer: Any
-    ema: tuple[Leaves, Leaves] | None
 
 
 @jax.tree_util.register_dataclass
@@ -216,9 +225,6 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
                 _initial(recipe.optimizer, tuple(leaf.shape for leaf in params)),
                 may_alias=False,
             ),
-            ema=(layouts[0].join(modules[0]), layouts[1].join(modules[1]))
-            if recipe.ema
-            else None,
         )
         states.append(UnitState(trained=trained, stats=stats))
         return len(defs) - 1
@@ -250,11 +256,11 @@ def _initial(optimizer: optim.Optimizer, shapes: tuple[tuple[int, ...], ...]) ->
 
 @dataclasses.dataclass(frozen=True)
 class Executables:
-    """The compiled functions of one unit."""
+    """The compiled functions of one unit; `learn` is the last one's."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
-    classify: Callable[..., Any]
+    learn: Callable[..., Any]
 
 
 @lru_cache(maxsize=_MAX_UNITS)
@@ -274,7 +280,7 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
             y, vjp, new_stats = jax.vjp(call, params, x, shortcut, has_aux=True)
         return y, new_stats, _Residuals.of(vjp, (params, stats, x, shortcut, mode))
 
-    def transposed(grad, given, kept, trained, stats, new_stats, inputs):
+    def transposed(grad, given, kept, trained, stats, inputs):
         x, shortcut, mode = given
         wiring = jax.eval_shape(
             lambda *args: linearized(*args)[2],
@@ -282,67 +288,56 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
         ).wiring
         vjp = _Residuals(kept, wiring).vjp((trained.params, stats, *given))
         grads, *through = vjp(grad)
-        return through, _update(rule, grads, trained, new_stats, inputs)
+        return through, _update(rule, grads, trained, inputs)
 
-    def classified(x, labels, trained, stats, mode, inputs):
+    def learned(x, targets, trained, stats, mode, strengths, inputs):
         def loss_of(params, x):
-            logits, _ = unit.call(params, stats, x, None, mode)
-            return _loss(logits, labels, recipe.label_smoothing)
+            outputs, _ = unit.call(params, stats, x, None, mode)
+            return recipe.task.loss(outputs, targets, strengths)
 
         loss, (grads, grad_x) = jax.value_and_grad(loss_of, argnums=(0, 1))(
             trained.params, x
         )
-        return loss, grad_x, _update(rule, grads, trained, stats, inputs)
+        return loss, grad_x, _update(rule, grads, trained, inputs)
 
     name = repr((unit, recipe, is_first))
     run_forward = Program(linearized, f"forward {name}")
     run_backward = Program(transposed, f"backward {name}", donated=[3])
-    run_classify = Program(classified, f"classify {name}", donated=[2])
+    run_learn = Program(learned, f"learn {name}", donated=[2])
     num_stats = 1 if unit.stats.shapes else 0
 
     def forward(params, stats, x, shortcut, mode):
         y, *rest = run_forward(x, shortcut, params, stats, mode)
         return y, tuple(rest[:num_stats]), tuple(rest[num_stats:])
 
-    def backward(kept, given, grad, trained, stats, new_stats, inputs):
-        outputs = run_backward(grad, given, kept, trained, stats, new_stats, inputs)
+    def backward(kept, given, grad, trained, stats, inputs):
+        outputs = run_backward(grad, given, kept, trained, stats, inputs)
         tree = jax.tree.structure(trained)
         through = outputs[: len(outputs) - tree.num_leaves]
         grad_x, grad_shortcut = (*through, None, None)[:2]
         return grad_x, grad_shortcut, tree.unflatten(outputs[len(through) :])
 
-    def classify(trained, stats, x, labels, mode, inputs):
-        loss, grad_x, *rest = run_classify(x, labels, trained, stats, mode, inputs)
+    def learn(trained, stats, x, targets, mode, strengths, inputs):
+        loss, grad_x, *rest = run_learn(
+            x, targets, trained, stats, mode, strengths, inputs
+        )
         return loss, grad_x, jax.tree.structure(trained).unflatten(rest)
 
-    return Executables(forward, backward, classify)
-
-
-def _loss(
-    logits: Float[Array, "batch classes"],
-    labels: Int[Array, " batch"],
-    smoothing: float,
-) -> Float[Array, ""]:
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets).mean()
+    return Executables(forward, backward, learn)
 
 
 def _update(
     rule: optax.GradientTransformationExtraArgs,
     grads: Leaves,
     old: Trained,
-    stats: Leaves,
-    inputs: StepInputs,
+    inputs: UpdateInputs,
 ) -> Trained:
     updates, optimizer = rule.update(
-        grads, old.optimizer, old.params, learning_rate=inputs.learning_rate
+        grads,
+        old.optimizer,
+        old.params,
+        learning_rate=inputs.learning_rate,
+        weight_decay=inputs.weight_decay,
     )
     params = jax.tree.map(jnp.add, old.params, updates)
-    ema = None
-    if old.ema is not None:
-        ema = jax.tree.map(
-            lambda old, new: inputs.ema_decay * old + (1 - inputs.ema_decay) * new,
-            old.ema,
-            (params, stats),
-        )
-    return Trained(params=params, optimizer=optimizer, ema=ema)
+    return Trained(params=params, optimizer=optimizer)

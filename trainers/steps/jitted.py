@@ -13,22 +13,20 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from trainers import optim
-from trainers.deploy.folding import classifier_of
-from trainers.networks.classifier import Classifier
+from trainers.networks.classifier import Classifier, classifier_of
 from trainers.networks.units import EVALUATION, BatchNorm, Mode
+from trainers.phases import Strengths
 from trainers.runtime.devices import Devices
 from trainers.steps.executables import Leaves, Recipe, StepInputs
+from trainers.tasks.task import Batch, Observations
 
 T = TypeVar("T")
-Images = Float[Array, "batch height width channels"]
-Targets = Float[Array, "batch classes"]
-Prepare = Callable[[Array, Images, Targets], tuple[Images, Targets]]
-"""(key, images, targets) -> what to train on: stronger augmentation, mixing."""
+Prepare = Callable[[Array, Batch, Strengths], Batch]
+"""(key, batch, strengths) -> what to train on: stronger augmentation, mixing."""
 
 
 @jax.tree_util.register_dataclass
@@ -51,16 +49,16 @@ class _Definition:
     stats: Any  # a PyTreeDef
 
     def run(
-        self, params: Leaves, stats: Leaves, images: Images, mode: Mode
-    ) -> tuple[Targets, Leaves]:
+        self, params: Leaves, stats: Leaves, images: Array, mode: Mode
+    ) -> tuple[Array, Leaves]:
         network = nnx.merge(
             self.graphdef,
             jax.tree.unflatten(self.params, params),
             jax.tree.unflatten(self.stats, stats),
             copy=True,  # batch statistics are updated inside a trace
         )
-        logits = network(images, mode)
-        return logits, tuple(jax.tree.leaves(nnx.state(network, nnx.BatchStat)))
+        outputs = network(images, mode)
+        return outputs, tuple(jax.tree.leaves(nnx.state(network, nnx.BatchStat)))
 
 
 class JittedStep:
@@ -75,23 +73,26 @@ class JittedStep:
         prepare: Prepare | None = None,
         accumulation: int = 1,
         head_only: bool = False,
+        ema: bool = False,
         decay_biases: bool = False,
     ) -> None:
         """Compiles nothing yet.
 
         Args:
           network: gives the structure and the initial weights.
-          recipe: update rule, label smoothing, averaging.
+          recipe: task and update rule.
           devices: over which batches are split.
           prepare: what is done to a batch before the network sees it.
           accumulation: parts that a batch is cut into; their gradients are averaged,
             and batch norm sees one part at a time.
           head_only: train the classifier alone, with the rest as in evaluation.
+          ema: keep a moving average of the weights and the batch statistics.
           decay_biases: let the biases of squeeze-and-excitation and of the classifier
             decay as kernels do; batch norm's never do.
         """
         self._network = network
-        self._recipe = recipe
+        self.task = recipe.task
+        self._ema = ema
         self._prepare = prepare
         self._accumulation = accumulation
         self._head_only = head_only
@@ -115,13 +116,13 @@ class JittedStep:
         self._step = jax.jit(
             self._train, donate_argnums=0, out_shardings=devices.everywhere
         )
-        self._count = jax.jit(self._count_correct)
+        self._observe = jax.jit(self._observed)
 
     def initial(self) -> NetworkState:
         """Returns the state to start from, on the devices."""
         _, params, stats = nnx.split(self._network, nnx.Param, nnx.BatchStat)
         params, stats = tuple(jax.tree.leaves(params)), tuple(jax.tree.leaves(stats))
-        ema = jax.tree.map(jnp.copy, (params, stats)) if self._recipe.ema else None
+        ema = jax.tree.map(jnp.copy, (params, stats)) if self._ema else None
         state = NetworkState(
             params=params,
             stats=stats,
@@ -138,31 +139,19 @@ class JittedStep:
     def __call__(
         self,
         states: NetworkState,
-        images: Images,
-        labels: Int[Array, " batch"],
+        batch: Batch,
         inputs: StepInputs,
     ) -> tuple[NetworkState, Float[Array, ""]]:
         """Returns the state after one step, and the loss before it.
 
         The step overwrites the arrays of `states`, which are of no use afterwards.
         """
-        images, labels = self._devices.split((images, labels))
-        inputs = self._devices.copy(inputs)
-        return self._step(states, images, labels, inputs)
+        batch, inputs = self._devices.split(batch), self._devices.copy(inputs)
+        return self._step(states, batch, inputs)
 
-    def count_correct(
-        self,
-        states: NetworkState,
-        images: Images,
-        labels: Int[Array, " batch"],
-        mask: Bool[Array, " batch"],
-    ) -> Float[Array, ""]:
-        """Returns how many images with a true mask are classified correctly.
-
-        NaN if a logit is not finite.
-        """
-        images, labels, mask = self._devices.split((images, labels, mask))
-        return self._count(states.params, states.stats, images, labels, mask)
+    def observe(self, states: NetworkState, batch: Batch) -> Observations:
+        """Returns what the task sees of the outputs for an evaluation batch."""
+        return self._observe(states.params, states.stats, self._devices.split(batch))
 
     def network(self, state: NetworkState) -> Classifier:
         """Returns a network of its own with the weights and statistics of `state`."""
@@ -175,55 +164,50 @@ class JittedStep:
         )
 
     def _train(
-        self, state: NetworkState, images: Images, labels: Array, inputs: StepInputs
+        self, state: NetworkState, batch: Batch, inputs: StepInputs
     ) -> tuple[NetworkState, Float[Array, ""]]:
-        classes = classifier_of(self._network).bias[...].shape[0]
-        targets = optax.smooth_labels(
-            jax.nn.one_hot(labels, classes), self._recipe.label_smoothing
-        )
         key = inputs.key
         if self._prepare is not None:
             if key is None:
                 raise ValueError("augmentation needs the schedule's seed, got None")
             key, prepare_key = jax.random.split(key)
-            images, targets = self._prepare(prepare_key, images, targets)
-        grads, stats, loss = self._gradients(state, images, targets, inputs, key)
+            batch = self._prepare(prepare_key, batch, inputs.strengths)
+        grads, stats, loss = self._gradients(state, batch, inputs, key)
         return self._update(state, grads, stats, inputs), loss
 
     def _gradients(
         self,
         state: NetworkState,
-        images: Images,
-        targets: Targets,
+        batch: Batch,
         inputs: StepInputs,
         key: Array | None,
     ) -> tuple[Leaves, Leaves, Array]:
         chosen = _chosen(state.params, self._trained)
 
-        def loss_of(chosen, stats, images, targets, key):
+        def loss_of(chosen, stats, batch, key):
             params = _merged(state.params, chosen, self._trained)
-            mode = EVALUATION
-            if not self._head_only:
-                mode = Mode(train=True, momentum=inputs.norm_momentum, key=key)
-            logits, stats = self._definition.run(params, stats, images, mode)
-            return optax.softmax_cross_entropy(logits, targets).mean(), stats
+            images, *targets = batch
+            mode = EVALUATION if self._head_only else _training(inputs, key)
+            outputs, stats = self._definition.run(params, stats, images, mode)
+            loss = self.task.loss(outputs, tuple(targets), inputs.strengths)
+            return loss, stats
 
         gradient = jax.value_and_grad(loss_of, has_aux=True)
         if self._accumulation == 1:
-            (loss, stats), grads = gradient(chosen, state.stats, images, targets, key)
+            (loss, stats), grads = gradient(chosen, state.stats, batch, key)
             return grads, stats, loss
 
         def add(carry, part):
             stats, total, loss_total = carry
-            index, images, targets = part
+            index, batch = part
             own = None if key is None else jax.random.fold_in(key, index)
-            (loss, stats), grads = gradient(chosen, stats, images, targets, own)
+            (loss, stats), grads = gradient(chosen, stats, batch, own)
             return (stats, jax.tree.map(jnp.add, total, grads), loss_total + loss), None
 
         parts = self._accumulation
         zeros = jax.tree.map(jnp.zeros_like, chosen)
         carry = (state.stats, zeros, jnp.float32(0))
-        xs = (jnp.arange(parts), _cut(images, parts), _cut(targets, parts))
+        xs = jnp.arange(parts), jax.tree.map(lambda values: _cut(values, parts), batch)
         (stats, total, loss), _ = jax.lax.scan(add, carry, xs)
         return jax.tree.map(lambda g: g / parts, total), stats, loss / parts
 
@@ -232,7 +216,11 @@ class JittedStep:
     ) -> NetworkState:
         chosen = _chosen(state.params, self._trained)
         updates, optimizer = self._rule.update(
-            grads, state.optimizer, chosen, learning_rate=inputs.learning_rate
+            grads,
+            state.optimizer,
+            chosen,
+            learning_rate=inputs.learning_rate,
+            weight_decay=inputs.strengths.weight_decay,
         )
         params = _merged(
             state.params, jax.tree.map(jnp.add, chosen, updates), self._trained
@@ -244,12 +232,10 @@ class JittedStep:
             )
         return NetworkState(params=params, stats=stats, optimizer=optimizer, ema=ema)
 
-    def _count_correct(
-        self, params: Leaves, stats: Leaves, images: Images, labels: Array, mask: Array
-    ) -> Float[Array, ""]:
-        logits, _ = self._definition.run(params, stats, images, EVALUATION)
-        correct = jnp.sum((logits.argmax(-1) == labels) * mask).astype(jnp.float32)
-        return jnp.where(jnp.isfinite(logits).all(), correct, jnp.nan)
+    def _observed(self, params: Leaves, stats: Leaves, batch: Batch) -> Observations:
+        images, *targets = batch
+        outputs, _ = self._definition.run(params, stats, images, EVALUATION)
+        return self.task.observe(outputs, tuple(targets))
 
 
 def averaged(state: NetworkState) -> NetworkState:
@@ -262,6 +248,16 @@ def averaged(state: NetworkState) -> NetworkState:
         raise ValueError("there are no averaged weights; give an EMA decay above 0")
     params, stats = state.ema
     return dataclasses.replace(state, params=params, stats=stats)
+
+
+def _training(inputs: StepInputs, key: Array | None) -> Mode:
+    return Mode(
+        train=True,
+        momentum=inputs.norm_momentum,
+        key=key,
+        dropout=inputs.strengths.dropout,
+        drop_path=inputs.strengths.drop_path,
+    )
 
 
 def _live(network: Classifier, kind: type[nnx.Variable]) -> nnx.State:

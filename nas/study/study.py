@@ -1,0 +1,385 @@
+"""One study under way: what to measure next, and what to do with each outcome.
+
+`Study` keeps the one order that matters: an outcome goes to the journal, then to the
+controller, then to whoever is watching. It knows nothing of where trials run;
+`nas.execution` drives it over Ray or in this process:
+
+    while (trial := study.next_trial()) is not None:
+        study.finish(trial.index, evaluate(trial.spec, trial.seed), worker)
+"""
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas.study.metrics import COUNTED, Metric, by_name
+from nas.study.proposals import Proposals, Tokens
+from nas.study.reward import Reward
+from nas.study.trial import (
+    CompletedTrial,
+    FinishedTrial,
+    InfeasibleTrial,
+    Trial,
+    Worker,
+)
+from search_space import cost
+from search_space.spec import ArchSpec
+from trainers.measurement import Infeasible, Measured
+
+# A trial's record keeps this many points of a loss curve.
+_CURVE_POINTS = 32
+_LONGEST_REASON = 2_000
+# A snapshot of a large controller takes milliseconds, as some trials do.
+_SECONDS_BETWEEN_SNAPSHOTS = 1.0
+
+Snapshot = Mapping[str, NDArray[Any]]
+
+
+class Decoder(Protocol):
+    """Says what architecture tokens stand for, such as a `SearchSpace`."""
+
+    def decode(self, tokens: Iterable[SupportsIndex]) -> ArchSpec:
+        """Returns the architecture."""
+        ...
+
+
+class Listener(Protocol):
+    """Watches a study: a screen, a log of scalars, a user's own callback."""
+
+    def started(self, trial: Trial, /) -> None:
+        """A trial was handed out."""
+
+    def finished(self, trial: FinishedTrial, /) -> None:
+        """A trial was journaled and the controller has learned of it."""
+
+
+class Store(Protocol):
+    """Where a study keeps what must outlive it."""
+
+    def append(self, trial: FinishedTrial) -> None:
+        """Keeps a finished trial; it is on the disk when this returns.
+
+        Raises:
+          OSError: if the disk does not take it.
+        """
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Keeps what the controller knows, in place of what was kept before.
+
+        Raises:
+          OSError: if the disk does not take it.
+        """
+
+
+class Study:
+    """A search for `num_trials` trials, new or continued from those that `known` has.
+
+    A study that goes on tells its controller of the known trials; which controller
+    proposed them, and who measured them, does not matter. From a snapshot it goes on
+    as if it had never stopped, and hands out the trials that were pending then.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Decoder,
+        proposals: Proposals,
+        reward: Reward,
+        metrics: Sequence[Metric],
+        seed: int,
+        num_trials: int,
+        store: Store,
+        known: Sequence[FinishedTrial] = (),
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        """Tells `proposals` of what is known.
+
+        Args:
+          space: says what tokens stand for.
+          proposals: fresh ones of the controller.
+          reward: of a trial's metrics.
+          metrics: what the evaluator measures.
+          seed: of the trials' training.
+          num_trials: trials in all, the known ones included.
+          store: where finished trials go.
+          known: finished trials, in order.
+          snapshot: what `Store.save` was given last, if it is still there.
+
+        Raises:
+          ValueError: if a known trial's tokens are none of the space.
+        """
+        self._space = space
+        self._proposals = proposals
+        self._reward = reward
+        self._metrics = by_name([*metrics, *COUNTED])
+        self._seed = seed
+        self._num_trials = num_trials
+        self._store = store
+        self._listeners: list[Listener] = []
+        self._trials: dict[int, Trial] = {}
+        self._num_finished = 0
+        self._last_snapshot = -math.inf
+        self._asked = 0
+        self._free: list[int] = []
+        self._told = hashlib.sha256()
+        start = self._restore(snapshot, known)
+        self._catch_up(known[start:], exactly=start > 0)
+        self._to_repeat = list(self._trials.values())
+
+    @property
+    def num_unassigned(self) -> int:
+        """How many trials `next_trial` has to give, if the space holds so many."""
+        asked = self._num_finished + len(self._trials)
+        return len(self._to_repeat) + max(0, self._num_trials - asked)
+
+    @property
+    def proposals(self) -> Proposals:
+        """Where trials come from."""
+        return self._proposals
+
+    def watch(self, listener: Listener) -> None:
+        """Tells `listener` of everything from now on."""
+        self._listeners.append(listener)
+
+    def next_trial(self) -> Trial | None:
+        """Returns the next trial to measure; None when there are enough.
+
+        Those that were pending when the study was interrupted come first.
+        """
+        if self._to_repeat:
+            trial = self._to_repeat.pop(0)
+        elif self._num_finished + len(self._trials) < self._num_trials:
+            trial = self._ask()
+        else:
+            trial = None
+        if trial is not None:
+            for listener in self._listeners:
+                listener.started(trial)
+        return trial
+
+    def finish(
+        self, index: int, outcome: Measured | Infeasible, worker: Worker | None
+    ) -> None:
+        """Records the outcome of a trial that `next_trial` handed out.
+
+        Raises:
+          KeyError: if it was not handed out, or is finished already.
+          OSError: if it cannot be stored; the study must stop then.
+        """
+        trial = self._trials.pop(index)
+        record = self._record(trial, outcome, worker)
+        self._store.append(record)
+        self._take(record)
+        self.save(at_most_every=_SECONDS_BETWEEN_SNAPSHOTS)
+        for listener in self._listeners:
+            listener.finished(record)
+
+    def save(self, *, at_most_every: float = 0.0) -> None:
+        """Stores a snapshot, unless one was stored so many seconds ago.
+
+        Raises:
+          OSError: if it cannot be stored.
+        """
+        now = time.monotonic()
+        if now - self._last_snapshot < at_most_every:
+            return
+        self._last_snapshot = now
+        self._store.save(self._snapshot())
+
+    def _take(self, trial: FinishedTrial) -> None:
+        self._proposals.record(trial.tokens, _reward_of(trial))
+        self._num_finished += 1
+        self._told.update(_line(trial))
+
+    def _snapshot(self) -> dict[str, NDArray[Any]]:
+        pending = [t.index for t in self._trials.values()]
+        return self._proposals.snapshot() | {
+            "num_finished": np.int64(self._num_finished),
+            "told": np.frombuffer(self._told.digest(), np.uint8),
+            "asked": np.int64(self._asked),
+            "free": np.array(self._free, np.int64),
+            "pending_indices": np.array(pending, np.int64),
+        }
+
+    def _restore(
+        self, snapshot: Snapshot | None, known: Sequence[FinishedTrial]
+    ) -> int:
+        """Returns of how many of the known trials the snapshot knew."""
+        if snapshot is None:
+            return 0
+        try:
+            number = int(snapshot["num_finished"])
+            asked = int(snapshot["asked"])
+            free = [int(index) for index in snapshot["free"]]
+            indices = [int(index) for index in snapshot["pending_indices"]]
+            told = hashlib.sha256(b"".join(map(_line, known[:number])))
+            if bytes(snapshot["told"]) != told.digest():
+                return 0  # of another journal
+            recorded = [trial.tokens for trial in known[:number]]
+            self._proposals.restore(snapshot, recorded)
+        except (KeyError, TypeError, ValueError):
+            return 0  # of another version or controller: tell it all again
+        self._told = told
+        self._num_finished, self._asked, self._free = number, asked, free
+        for index, tokens in zip(indices, self._proposals.pending, strict=False):
+            self._trials[index] = self._trial(index, tokens)
+        return number
+
+    def _catch_up(self, known: Sequence[FinishedTrial], *, exactly: bool) -> None:
+        """Learns of trials that the snapshot did not know, or of all.
+
+        Where each of them is what would have been suggested, the study goes on as if
+        it had not stopped.
+        """
+        rest = list(known)
+        while exactly and rest and self._repeats(rest[0]):
+            trial = rest.pop(0)
+            del self._trials[trial.index]
+            self._take(trial)
+        for trial in rest:
+            self._space.decode(trial.tokens)
+        self._proposals.learn((trial.tokens, _reward_of(trial)) for trial in rest)
+        self._num_finished += len(rest)
+        for trial in rest:
+            self._told.update(_line(trial))
+        taken = {trial.index for trial in rest}
+        self._trials = {
+            index: trial
+            for index, trial in self._trials.items()
+            if index not in taken and trial.tokens in self._proposals.pending
+        }
+        self._number_anew(taken)
+
+    def _number_anew(self, taken: set[int]) -> None:
+        """Leaves no index out: those that nobody has finished are used first."""
+        if not taken:
+            return
+        end = max(self._asked, max(taken) + 1)
+        unused = set(self._free) | set(range(self._asked, end))
+        self._free = sorted(unused - taken - self._trials.keys())
+        self._asked = end
+
+    def _repeats(self, trial: FinishedTrial) -> bool:
+        """Asks for as many suggestions as there were; whether `trial` is among them."""
+        asked = trial.asked or 0
+        while self._asked < asked <= self._num_trials + len(self._trials) + 1:
+            if self._ask() is None:
+                break
+        found = self._trials.get(trial.index)
+        return found is not None and found.tokens == trial.tokens
+
+    def _ask(self) -> Trial | None:
+        tokens = self._proposals.suggest()
+        if tokens is None:  # the space is exhausted
+            return None
+        if self._free:
+            index = self._free.pop(0)
+        else:
+            index, self._asked = self._asked, self._asked + 1
+        self._trials[index] = self._trial(index, tokens)
+        return self._trials[index]
+
+    def _trial(self, index: int, tokens: Tokens) -> Trial:
+        return Trial(
+            index=index,
+            tokens=tokens,
+            spec=self._space.decode(tokens),
+            seed=trial_seed(self._seed, index),
+        )
+
+    def _record(
+        self, trial: Trial, outcome: Measured | Infeasible, worker: Worker | None
+    ) -> FinishedTrial:
+        counted: dict[str, int | float] = {
+            "num_macs": cost.num_macs(trial.spec),
+            "num_params": cost.num_params(trial.spec),
+        }
+        if isinstance(outcome, Measured):
+            outcome = _refuse_nonsense(outcome, self._metrics)
+        common: dict[str, Any] = {
+            "index": trial.index,
+            "tokens": trial.tokens,
+            "asked": self._asked,
+            "finished": time.time(),
+            "worker": worker,
+        }
+        if isinstance(outcome, Infeasible):
+            return InfeasibleTrial(
+                **common, metrics=counted, infeasible=_printable(outcome.reason)
+            )
+        metrics = {**outcome.metrics, **counted}
+        return CompletedTrial(
+            **common,
+            metrics=metrics,
+            reward=float(self._reward(metrics)),
+            spread=dict(outcome.spread),
+            losses=_thinned(outcome.losses),
+            num_steps=len(outcome.losses),
+            seconds=outcome.seconds,
+        )
+
+
+def trial_seed(seed: int, index: int) -> int:
+    """Returns the training seed of a trial, in [0, 2^32): the same in every rerun."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
+def _line(trial: FinishedTrial) -> bytes:
+    return repr((trial.index, trial.tokens, _reward_of(trial))).encode()
+
+
+def _reward_of(trial: FinishedTrial) -> float | None:
+    return trial.reward if isinstance(trial, CompletedTrial) else None
+
+
+def _refuse_nonsense(
+    measured: Measured, metrics: Mapping[str, Metric]
+) -> Measured | Infeasible:
+    """A measurement that cannot be true is never rewarded."""
+    amounts = {**measured.spread, **dataclasses.asdict(measured.seconds)}
+    reasons = [
+        *_wrong_metrics(measured.metrics, metrics),
+        *(
+            f"{name} must be finite and not negative, got {amount}"
+            for name, amount in amounts.items()
+            if not (math.isfinite(amount) and amount >= 0.0)
+        ),
+    ]
+    if not all(map(math.isfinite, measured.losses)):
+        reasons.append("a training loss was not finite")
+    return Infeasible(reasons[0]) if reasons else measured
+
+
+def _wrong_metrics(
+    measured: Mapping[str, float], metrics: Mapping[str, Metric]
+) -> Iterator[str]:
+    for name, value in measured.items():
+        if name not in metrics:
+            yield f"{name} is no metric of this search, which has {', '.join(metrics)}"
+        elif not math.isfinite(value):
+            yield f"{name} must be finite, got {value}"
+        elif metrics[name].unit == "share" and not 0.0 <= value <= 1.0:
+            yield f"{name} must be in [0, 1], got {value}"
+    counted = {metric.name for metric in COUNTED}
+    if missing := metrics.keys() - measured.keys() - counted:
+        yield f"{', '.join(sorted(missing))} was not measured"
+
+
+def _printable(reason: str) -> str:
+    """`reason` as valid text of limited length, whatever an exception said."""
+    text = reason.encode(errors="replace").decode()[:_LONGEST_REASON]
+    return text or "no reason given"
+
+
+def _thinned(losses: Sequence[float]) -> tuple[float, ...]:
+    """At most `_CURVE_POINTS` of `losses`, evenly spaced, the ends among them."""
+    if len(losses) <= _CURVE_POINTS:
+        return tuple(float(loss) for loss in losses)
+    positions = np.linspace(0, len(losses) - 1, _CURVE_POINTS).round().astype(int)
+    return tuple(float(losses[position]) for position in positions)
