@@ -14,7 +14,7 @@ from typing import Annotated, Any, TextIO
 
 import tyro
 
-from nas.options.command_line import UsageError
+from nas.options.command_line import quantity
 from nas.options.quantity import format_duration, parse_duration
 from nas.runs.journal import MAX_PENDING
 from trainers.runtime import private_folder
@@ -37,24 +37,13 @@ class NotThereError(ResourceError):
     """Workers that could be had if there were more machines."""
 
 
-def _parse_limit(arguments: list[str]) -> float | None:
-    if arguments == ["none"]:
-        return None
-    try:
-        return parse_duration(arguments[0])
-    except ValueError as error:
-        raise UsageError(f"--child-time-limit: {error}") from None
+def _parse_limit(text: str) -> float | None:
+    return None if text == "none" else parse_duration(text)
 
 
 Seconds = Annotated[
     float | None,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="TIME",
-        instance_from_str=_parse_limit,
-        is_instance=lambda value: value is None or isinstance(value, float),
-        str_from_instance=lambda value: [format_duration(value) if value else "none"],
-    ),
+    quantity("--child-time-limit", "TIME", _parse_limit, format_duration),
 ]
 
 

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import tyro
@@ -115,6 +115,36 @@ def parse(
         for line in errors.getvalue().splitlines():
             sys.stderr.write(terminal.printable(line) + "\n")
         raise
+
+
+def quantity(
+    flag: str,
+    metavar: str,
+    parse: Callable[[str], Any],
+    show: Callable[[Any], str],
+) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
+    """How a flag takes a quantity in one word; None, where allowed, shows as `none`.
+
+    Args:
+      flag: begins the message of the `UsageError` for a word that is no quantity.
+      metavar: stands for the word in --help.
+      parse: raises a ValueError that says what the word should have been.
+      show: gives the word for a value that is not None.
+    """
+
+    def parse_word(words: list[str]) -> Any:
+        try:
+            return parse(words[0])
+        except ValueError as error:
+            raise UsageError(f"{flag}: {error}") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=parse_word,
+        is_instance=lambda value: value is None or isinstance(value, int | float),
+        str_from_instance=lambda value: ["none" if value is None else show(value)],
+    )
 
 
 def print_error(program: str, error: BaseException, status: int) -> int:

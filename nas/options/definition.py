@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from nas.options.command_line import UsageError
+from nas.options.command_line import quantity
 from nas.options.costs import parse_cost
 from nas.options.quantity import (
     format_flops,
@@ -41,40 +41,11 @@ REWARDS = ("soft", "hard", "absolute")
 SURROGATE = "imagenet-surrogate"
 
 
-def _parse_target(arguments: list[str]) -> int:
-    try:
-        return parse_flops(arguments[0])
-    except ValueError as error:
-        raise UsageError(f"--target-flops: {error}") from None
-
-
-Flops = Annotated[
-    int,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="FLOPS",
-        instance_from_str=_parse_target,
-        is_instance=lambda value: isinstance(value, int),
-        str_from_instance=lambda value: [format_flops(value)],
-    ),
-]
-
-
-def _parse_latency(arguments: list[str]) -> float | None:
-    try:
-        return parse_milliseconds(arguments[0])
-    except ValueError as error:
-        raise UsageError(f"--target-latency: {error}") from None
-
-
+Flops = Annotated[int, quantity("--target-flops", "FLOPS", parse_flops, format_flops)]
 Milliseconds = Annotated[
     float | None,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="TIME",
-        instance_from_str=_parse_latency,
-        is_instance=lambda value: value is None or isinstance(value, float),
-        str_from_instance=lambda value: [f"{value:g}ms" if value else "none"],
+    quantity(
+        "--target-latency", "TIME", parse_milliseconds, lambda value: f"{value:g}ms"
     ),
 ]
 

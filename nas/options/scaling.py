@@ -6,11 +6,11 @@ header of the journal as well.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from nas.options.command_line import UsageError
+from nas.options.command_line import UsageError, quantity
 from nas.options.definition import EvaluationOptions
 from nas.options.quantity import format_bytes, format_flops, parse_bytes, parse_flops
 from search_space import compound
@@ -26,20 +26,6 @@ _NUMBER = tyro.conf.arg(metavar="X")
 OPTIMIZER_SLOTS = {"sgd": 1, "rmsprop": 2, "adamw": 2}
 
 
-def _parse_flops(arguments: list[str]) -> int:
-    try:
-        return parse_flops(arguments[0])
-    except ValueError as error:
-        raise UsageError(f"--target-flops: {error}") from None
-
-
-def _parse_memory(arguments: list[str]) -> int:
-    try:
-        return parse_bytes(arguments[0])
-    except ValueError as error:
-        raise UsageError(f"--target-memory: {error}") from None
-
-
 def _parse_phis(arguments: list[str]) -> tuple[float, ...]:
     try:
         return tuple(float(text) for text in arguments[0].split(","))
@@ -50,25 +36,24 @@ def _parse_phis(arguments: list[str]) -> tuple[float, ...]:
         ) from None
 
 
-def _optional(metavar: str, parse: Any, show: Any) -> Any:
-    """A flag that takes one word, and is None where it is not given."""
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=metavar,
-        instance_from_str=parse,
-        is_instance=lambda value: value is None or isinstance(value, int | tuple),
-        str_from_instance=lambda value: ["none" if value is None else show(value)],
-    )
-
-
 _Phis = Annotated[
     tuple[float, ...] | None,
-    _optional(
-        "PHI,PHI...", _parse_phis, lambda phis: ",".join(f"{phi:g}" for phi in phis)
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PHI,PHI...",
+        instance_from_str=_parse_phis,
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: [
+            "none" if value is None else ",".join(f"{phi:g}" for phi in value)
+        ],
     ),
 ]
-_Flops = Annotated[int | None, _optional("FLOPS", _parse_flops, format_flops)]
-_Bytes = Annotated[int | None, _optional("BYTES", _parse_memory, format_bytes)]
+_Flops = Annotated[
+    int | None, quantity("--target-flops", "FLOPS", parse_flops, format_flops)
+]
+_Bytes = Annotated[
+    int | None, quantity("--target-memory", "BYTES", parse_bytes, format_bytes)
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
