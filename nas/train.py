@@ -157,12 +157,17 @@ def _recorded(folder: Path) -> Options:
 
 
 def _converted(text: bytes) -> bytes:
-    """Options as this version has them: null was once the architecture's resolution."""
+    """Options as this version has them.
+
+    null was once the architecture's resolution, and batch statistics were the running
+    ones.
+    """
     try:
         record = json.loads(text)
+        record["training"].setdefault("norm_batches", 0)
         if record["training"]["resolution"] is None:
             record["training"]["resolution"] = "architecture"
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return text  # is refused where it is read
     return json.dumps(record).encode()
 

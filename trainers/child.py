@@ -5,6 +5,7 @@ import functools
 import math
 import re
 import time
+from collections.abc import Iterator
 from typing import Literal
 
 import jax
@@ -21,8 +22,9 @@ from trainers.networks import classifier
 from trainers.phases import Strengths
 from trainers.runtime import compilation, devices
 from trainers.steps.chained import ChainedStep
-from trainers.steps.executables import Recipe, split
+from trainers.steps.executables import Recipe, UnitState, split
 from trainers.tasks.classification import ACCURACY, Classification
+from trainers.tasks.task import Batch
 
 # XLA's own status; what CUDA, cuDNN and cuBLAS say, which it passes on as INTERNAL.
 _OUT_OF_MEMORY = re.compile(
@@ -53,6 +55,9 @@ class ChildConfig:
     """Share of each target that is spread over all classes."""
     norm_momentum: float = 0.9
     """Of batch normalization's running statistics; 0.99 is for long training."""
+    norm_batches: int = 8
+    """Training batches that batch normalization's statistics are computed anew from,
+    before a child is measured; 0 measures with the running ones."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of feature maps; weights stay in float32."""
 
@@ -68,6 +73,11 @@ class ChildConfig:
                 raise ValueError(
                     f"{name} must be at least 1 and at most {most}, got {value}"
                 )
+        if not 0 <= self.norm_batches <= loop.MAX_STEPS:
+            raise ValueError(
+                f"norm_batches must be from 0 to {loop.MAX_STEPS}, got"
+                f" {self.norm_batches}"
+            )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(
                 f"learning_rate must be above 0 and finite, got {self.learning_rate}"
@@ -127,33 +137,23 @@ def evaluate(
 def _evaluate(
     spec: ArchSpec, dataset: Dataset, config: ChildConfig, seed: int
 ) -> Measured:
-    loader = _loader(dataset, config.resolution)
+    loader = loader_of(dataset, config.resolution)
     with compilation.measured() as compiling:
         start = time.perf_counter()
-        recipe = Recipe(
-            task=Classification(), optimizer=optim.Optimizer(name=config.optimizer)
-        )
-        model = classifier.build(spec, seed=seed, dtype=config.dtype)
-        network, states = split(model, recipe)
-        several = devices.local() if jax.local_device_count() > 1 else None
-        step = ChainedStep(network, recipe, devices=several)
-        states = step.place(states)
-        schedule = loop.Schedule(
-            learning_rates=optim.Cosine(
-                peak=config.learning_rate, warmup=config.warmup
-            ).values(config.steps),
-            norm_momentum=config.norm_momentum,
-            strengths=Strengths(
-                weight_decay=config.weight_decay,
-                label_smoothing=config.label_smoothing,
+        step, states = begin(spec, config, seed)
+        states, losses = loop.fit(
+            step,
+            states,
+            loader.train_batches(
+                batch_size=config.batch_size, steps=config.steps, seed=seed
             ),
+            schedule(config),
         )
-        batches = loader.train_batches(
-            batch_size=config.batch_size, steps=config.steps, seed=seed
-        )
-        states, losses = loop.fit(step, states, batches, schedule)
         trained = time.perf_counter()
         compiled_in_training = compiling.seconds
+        states = loop.refit(
+            step, states, norm_batches(loader, config, len(dataset.train), seed)
+        )
         metrics = loop.evaluate(
             step, states, loader.eval_batches(batch_size=config.batch_size)
         )
@@ -175,6 +175,48 @@ def _evaluate(
     )
 
 
+def begin(
+    spec: ArchSpec, config: ChildConfig, seed: int
+) -> tuple[ChainedStep, list[UnitState]]:
+    """Returns a child's training step, and the states that it starts from."""
+    recipe = Recipe(
+        task=Classification(), optimizer=optim.Optimizer(name=config.optimizer)
+    )
+    model = classifier.build(spec, seed=seed, dtype=config.dtype)
+    network, states = split(model, recipe)
+    several = devices.local() if jax.local_device_count() > 1 else None
+    step = ChainedStep(network, recipe, devices=several)
+    return step, step.place(states)
+
+
+def schedule(config: ChildConfig) -> loop.Schedule:
+    """Returns what changes from step to step of a child's training."""
+    return loop.Schedule(
+        learning_rates=optim.Cosine(
+            peak=config.learning_rate, warmup=config.warmup
+        ).values(config.steps),
+        norm_momentum=config.norm_momentum,
+        strengths=Strengths(
+            weight_decay=config.weight_decay,
+            label_smoothing=config.label_smoothing,
+        ),
+    )
+
+
+def norm_batches(
+    loader: DataLoader, config: ChildConfig, num_examples: int, seed: int
+) -> Iterator[Batch]:
+    """Yields training batches to refit batch statistics on: the next ones in order.
+
+    No image comes twice.
+    """
+    most = max(1, num_examples // config.batch_size)
+    end = config.steps + min(config.norm_batches, most)
+    return loader.train_batches(
+        batch_size=config.batch_size, steps=end, seed=seed, start=config.steps
+    )
+
+
 def binomial_error(share: float, number: int) -> float:
     """Returns the standard error of a share that was counted over `number` images.
 
@@ -187,5 +229,6 @@ def binomial_error(share: float, number: int) -> float:
 
 
 @functools.lru_cache(maxsize=2)
-def _loader(dataset: Dataset, resolution: int) -> DataLoader:
+def loader_of(dataset: Dataset, resolution: int) -> DataLoader:
+    """Returns the loader of a data set, kept for the children to come."""
     return data_loader(dataset, resolution)

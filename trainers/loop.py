@@ -41,6 +41,13 @@ class Step(Protocol[States]):
         """Returns what the task sees of the outputs for an evaluation batch."""
         ...
 
+    def refit(self, states: States, batch: Batch, momentum: float) -> States:
+        """Returns the states with batch statistics moved towards those of `batch`.
+
+        Each becomes `momentum * old + (1 - momentum) * batch`; nothing else changes.
+        """
+        ...
+
 
 class DivergedError(ArithmeticError):
     """The loss is not finite any more."""
@@ -115,6 +122,18 @@ def fit(
 def _check(losses: Sequence[Array], index: int) -> None:
     if not np.isfinite(losses[index]):
         raise DivergedError(f"the loss is {losses[index]} at step {index + 1}")
+
+
+def refit(step: Step[States], states: States, batches: Iterable[Batch]) -> States:
+    """Returns the states with batch statistics that fit the weights.
+
+    Running statistics lag behind weights that move fast: after 20 steps most networks
+    stand at chance with them. These are the means of the batches' own, with the weights
+    as they are, without dropout.
+    """
+    for index, batch in enumerate(batches):
+        states = step.refit(states, batch, index / (index + 1))
+    return states
 
 
 def evaluate(

@@ -26,6 +26,9 @@ Departures from the source:
 - Pixels are standardised by the training split, not by ImageNet's constants.
 - Batch norm sees the whole batch, or one part of it with `accumulation`; there a group
   of TPU cores' share. Feature maps are float32 (`dtype`); bfloat16 there.
+- Batch norm's statistics are computed anew for the weights that are measured or kept,
+  from some training batches (`norm_batches`); there they are the running or averaged
+  ones.
 - Averages warm up by min(decay, (1 + t) / (10 + t)) from t = 0; there from t = 1.
 
 Mixup and CutMix, off in both, follow EfficientNetV2's code: `mixing.py`.
@@ -80,6 +83,9 @@ class TrainingConfig:
     """Share of each target that is spread over all classes."""
     norm_momentum: float = 0.99
     """Of batch normalization's running statistics."""
+    norm_batches: int = 16
+    """Training batches that batch normalization's statistics are computed anew from,
+    before weights are measured or kept; 0 takes the running ones."""
     ema_decay: float = 0.0
     """Of the averaged weights; 0 keeps none."""
     randaugment_ops: int = 0
@@ -121,6 +127,11 @@ class TrainingConfig:
         self._check_parts()
 
     def _check_parts(self) -> None:
+        if not 0 <= self.norm_batches <= loop.MAX_STEPS:
+            raise ValueError(
+                f"norm_batches must be from 0 to {loop.MAX_STEPS}, got"
+                f" {self.norm_batches}"
+            )
         if isinstance(self.resolution, int) and self.resolution < 1:
             raise ValueError(
                 "resolution must be at least 1 pixel, or architecture, or data, got"
@@ -246,6 +257,7 @@ EFFICIENTNET = TrainingConfig(
     schedule="staircase",
     warmup_epochs=5,
     decay_biases=True,
+    norm_batches=4,
     ema_decay=0.9999,
     randaugment_ops=2,
     eval_crop=0.875,

@@ -167,7 +167,7 @@ def read(record: dict[str, JsonValue], kind: type[_T]) -> _T:
     """
     try:
         return TypeAdapter(kind).validate_json(
-            json.dumps(record), strict=True, extra="forbid"
+            json.dumps(_as_measured(record)), strict=True, extra="forbid"
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -177,6 +177,14 @@ def read(record: dict[str, JsonValue], kind: type[_T]) -> _T:
             f"{json.dumps(first['input'], default=str)[:80]}; read it with the "
             "version that wrote it"
         ) from None
+
+
+def _as_measured(record: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Children were once measured with the running batch statistics, always."""
+    child = record.get("child")
+    if not isinstance(child, dict) or "norm_batches" in child:
+        return record
+    return {**record, "child": {**child, "norm_batches": 0}}
 
 
 def differences(old: _T, new: _T) -> list[str]:

@@ -306,7 +306,24 @@ class Run:
 
     def _metrics(self, loader: DataLoader, state: NetworkState) -> dict[str, float]:
         size = self._plan.config.batch_size
+        state = self._refit(state)
         return loop.evaluate(self._step, state, loader.eval_batches(batch_size=size))
+
+    def _refit(self, state: NetworkState) -> NetworkState:
+        """Returns a state whose batch statistics fit its weights.
+
+        From the same training batches whenever it is called. Of a network whose head
+        alone is trained, nothing has moved.
+        """
+        config = self._plan.config
+        if self._plan.head_only:
+            return state
+        batches = self._loader.train_batches(
+            batch_size=config.batch_size,
+            steps=min(config.norm_batches, self._steps_per_epoch),
+            seed=self._plan.seed,
+        )
+        return loop.refit(self._step, state, batches)
 
     def _conclude(self) -> Result:
         """Measures the weights to keep on the test split, and writes the model."""
@@ -326,7 +343,7 @@ class Run:
             state = averaged(state)
         model = saved.Model(
             spec=plan.spec,
-            network=self._step.network(state),
+            network=self._step.network(self._refit(state)),
             metadata=saved.ModelMetadata(
                 mean=tuple(map(float, self._loader.mean)),
                 std=tuple(map(float, self._loader.std)),

@@ -10,6 +10,7 @@ from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 from trainers import loop, optim
 from trainers.deploy import saved
 from trainers.networks import classifier
+from trainers.networks.units import EVALUATION, Mode
 from trainers.phases import Strengths
 from trainers.runtime import devices
 from trainers.steps.chained import ChainedStep
@@ -184,3 +185,34 @@ def test_what_decays_is_what_efficientnets_code_penalizes(decay_biases):
         shrinks = name in kernels or (decay_biases and name in biases)
         want = 0.01 * array if shrinks else np.zeros_like(array)
         np.testing.assert_allclose(taken[name], want, atol=1e-6, err_msg=name)
+
+
+def test_statistics_that_were_refit_on_a_batch_give_its_training_outputs():
+    """Batch norm then takes off what it would take off in training."""
+    whole = jitted()
+    images, _ = batch = batches(1)[0]
+    state = loop.refit(whole, whole.initial(), [batch])
+    got = whole.network(state)(images, EVALUATION)
+    want = classifier.build(SPEC, seed=0)(images, Mode(train=True, momentum=1.0))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_that_were_refit_are_means_over_batches_and_nothing_else_moves():
+    whole = jitted()
+    start = whole.initial()
+    alone = [loop.refit(whole, start, [batch]).stats for batch in batches(3)]
+    together = loop.refit(whole, start, batches(3))
+    for mean, *each in zip(together.stats, *alone, strict=True):
+        np.testing.assert_allclose(mean, np.mean(each, axis=0), rtol=1e-5, atol=1e-7)
+    assert together.params is start.params
+    assert together.optimizer is start.optimizer
+
+
+def test_refitting_is_the_same_unit_by_unit():
+    network, states = split(classifier.build(SPEC, seed=0), RECIPE)
+    chained, whole = ChainedStep(network, RECIPE), jitted()
+    refit = loop.refit(chained, states, batches(3))
+    own = loop.refit(whole, whole.initial(), batches(3))
+    got = np.sort(np.concatenate([a for state in refit for a in state.stats]))
+    want = np.sort(np.concatenate(own.stats))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)

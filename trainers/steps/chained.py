@@ -126,6 +126,30 @@ class ChainedStep:
         outputs, *_ = run(head.trained.params, head.stats, x, None, mode)
         return _observer(self.task)(outputs, tuple(targets))
 
+    def refit(
+        self, states: Sequence[UnitState], batch: Batch, momentum: float
+    ) -> list[UnitState]:
+        """Returns the states with batch statistics moved towards those of `batch`.
+
+        By the training executables: it compiles nothing of its own.
+        """
+        if self._devices is not None:
+            batch = self._devices.split(batch)
+        images, *_ = batch
+        states = list(states)
+        mode = Mode(train=self._train, momentum=self._copied(jnp.float32(momentum)))
+
+        def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
+            state = states[unit]
+            y, stats, _ = self._run[unit].forward(
+                state.trained.params, state.stats, x, shortcut, mode
+            )
+            states[unit] = UnitState(trained=state.trained, stats=stats)
+            return y
+
+        self._forward(images, forward, [mode] * len(self._network.blocks))
+        return states
+
     def _copied(self, arrays: _Arrays) -> _Arrays:
         return arrays if self._devices is None else self._devices.copy(arrays)
 

@@ -117,6 +117,7 @@ class JittedStep:
             self._train, donate_argnums=0, out_shardings=devices.everywhere
         )
         self._observe = jax.jit(self._observed)
+        self._refit = jax.jit(self._refitted, out_shardings=devices.everywhere)
 
     def initial(self) -> NetworkState:
         """Returns the state to start from, on the devices."""
@@ -152,6 +153,14 @@ class JittedStep:
     def observe(self, states: NetworkState, batch: Batch) -> Observations:
         """Returns what the task sees of the outputs for an evaluation batch."""
         return self._observe(states.params, states.stats, self._devices.split(batch))
+
+    def refit(
+        self, states: NetworkState, batch: Batch, momentum: float
+    ) -> NetworkState:
+        """Returns the state with batch statistics moved towards those of `batch`."""
+        images, *_ = self._devices.split(batch)
+        stats = self._refit(states.params, states.stats, images, jnp.float32(momentum))
+        return dataclasses.replace(states, stats=stats)
 
     def network(self, state: NetworkState) -> Classifier:
         """Returns a network of its own with the weights and statistics of `state`."""
@@ -231,6 +240,12 @@ class JittedStep:
                 lambda old, new: decay * old + (1 - decay) * new, ema, (params, stats)
             )
         return NetworkState(params=params, stats=stats, optimizer=optimizer, ema=ema)
+
+    def _refitted(
+        self, params: Leaves, stats: Leaves, images: Array, momentum: Array
+    ) -> Leaves:
+        mode = Mode(train=True, momentum=momentum)
+        return self._definition.run(params, stats, images, mode)[1]
 
     def _observed(self, params: Leaves, stats: Leaves, batch: Batch) -> Observations:
         images, *targets = batch
