@@ -30,8 +30,10 @@ from nas.execution.resources import WorkerOptions
 from nas.options.definition import Definition, SearchOptions
 from nas.runs import journal, results
 from nas.runs.run_folder import RunFolder
+from nas.study import confirmation
 from nas.study import reward as rewards
-from nas.study.metrics import ACCURACY, NUM_MACS, Metric
+from nas.study.confirmation import Confirm, Standing
+from nas.study.metrics import ACCURACY, COUNTED, NUM_MACS, Metric, by_name
 from nas.study.reward import Reward
 from nas.study.study import Listener
 from nas.study.trial import CompletedTrial, FinishedTrial
@@ -85,8 +87,14 @@ class Results:
 
     @property
     def best(self) -> CompletedTrial | None:
-        """The trial with the highest reward; None if none was measured."""
-        return results.best(self.contents.completed)
+        """The trial of the highest reward, confirmed; None if none was measured."""
+        best = confirmation.best(self.standings)
+        return None if best is None else best.trial
+
+    @property
+    def standings(self) -> list[Standing]:
+        """The measured trials, in order, with what was measured again of each."""
+        return self.contents.standings
 
     @property
     def front(self) -> list[CompletedTrial]:
@@ -138,6 +146,8 @@ def search(  # noqa: PLR0913  (whatever a search is made of, by name)
     seed: int = 0,
     objectives: Sequence[str] | None = None,
     callbacks: Sequence[Listener] = (),
+    confirm: int = 10,
+    confirm_repeats: int = 3,
     workers: WorkerOptions | None = None,
     output: str | Path | None = None,
     resume: str | Path | None = None,
@@ -158,6 +168,9 @@ def search(  # noqa: PLR0913  (whatever a search is made of, by name)
       objectives: names of the metrics that the front is over, the quality first; by
         default those of the evaluator and multiply-adds.
       callbacks: told of every trial that starts and ends.
+      confirm: so many of the best are measured again in the end, where the evaluator
+        states an error of its first objective; the best of those means wins.
+      confirm_repeats: how often each of them is.
       workers: who measures, where the evaluator runs on workers.
       output: the run's folder; by default a new one under runs/.
       resume: the folder of an earlier run to go on with.
@@ -198,6 +211,11 @@ def search(  # noqa: PLR0913  (whatever a search is made of, by name)
         output=None if output is None else Path(output),
         resume=None if resume is None else Path(resume),
         callbacks=tuple(callbacks),
+        confirm=Confirm(
+            number=confirm,
+            repeats=confirm_repeats,
+            quality=by_name([*measures.metrics, *COUNTED])[named[0]],
+        ),
     )
     with contextlib.ExitStack() as stack:
         driver.check_workers(setup.workers)

@@ -35,12 +35,14 @@ class Measured:
       metrics: by name, such as `accuracy`: the share of the validation split classified
         correctly, in [0, 1].
       spread: the standard error of a metric, where it is known.
-      losses: training losses, one a step.
+      repeats: from how many seeds it was trained; the metrics are means over them.
+      losses: training losses, one a step; means where it was trained several times.
       seconds: what the measurement took.
     """
 
     metrics: Mapping[str, float]
     spread: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    repeats: int = 1
     losses: tuple[float, ...] = ()
     seconds: Seconds = Seconds()
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,7 +13,9 @@ from nas.evaluation.latency_table import LatencyTable
 from nas.evaluation.run_data import RunData
 from nas.options import definition
 from nas.options.definition import FLOPS, SURROGATE, Definition, EvaluationOptions
+from nas.study.confirmation import combined_error, means
 from nas.study.metrics import ACCURACY, COUNTED, LATENCY_MS, Metric, by_name
+from nas.study.study import trial_seed
 from search_space import references, spaces
 from search_space.space import SearchSpace
 from search_space.spec import ArchSpec, explain
@@ -20,7 +23,7 @@ from trainers import child, surrogate
 from trainers.child import ChildConfig
 from trainers.data import catalog, fingerprint
 from trainers.data.dataset import Dataset
-from trainers.measurement import Infeasible, Measured
+from trainers.measurement import Infeasible, Measured, Seconds
 from trainers.surrogate import Surrogate
 
 Evaluate = Callable[[ArchSpec, int], Measured | Infeasible]
@@ -28,6 +31,7 @@ Evaluate = Callable[[ArchSpec, int], Measured | Infeasible]
 
 
 TRAIN = "train"
+_MAX_REPEATS = 1_000
 SPEED = Metric(name="images_per_second", unit="images/s", goal="max")
 """Of training, compilation left out."""
 
@@ -184,6 +188,67 @@ class TrainInProportion:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """Measures as `evaluator` does, several times from seeds of their own.
+
+    The metrics are means. Their standard errors count what the evaluator states, which
+    all measurements share, and the differences between seeds. One that is infeasible
+    makes the whole infeasible.
+    """
+
+    evaluator: Evaluator
+    repeats: int
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `Evaluator`."""
+        return self.evaluator.metrics
+
+    @property
+    def place(self) -> Place:
+        """See `Evaluator`."""
+        return self.evaluator.place
+
+    def prepare(self) -> Evaluate:
+        """Loads what `evaluator` needs."""
+        inner = self.evaluator.prepare()
+
+        def evaluate(spec: ArchSpec, seed: int) -> Measured | Infeasible:
+            found: list[Measured] = []
+            for repeat in range(self.repeats):
+                outcome = inner(spec, trial_seed(seed, repeat) if repeat else seed)
+                if isinstance(outcome, Infeasible):
+                    return outcome
+                found.append(outcome)
+            return _mean(found)
+
+        return evaluate
+
+
+def _mean(found: Sequence[Measured]) -> Measured:
+    metrics = means([outcome.metrics for outcome in found])
+    curves = [outcome.losses for outcome in found]
+    alike = len(set(map(len, curves))) == 1
+    return Measured(
+        metrics=metrics,
+        spread={
+            name: combined_error(
+                [outcome.spread.get(name, 0.0) for outcome in found],
+                [outcome.metrics[name] for outcome in found],
+            )
+            for name in metrics
+        },
+        repeats=sum(outcome.repeats for outcome in found),
+        losses=tuple(map(statistics.fmean, zip(*curves, strict=True))) if alike else (),
+        seconds=Seconds(
+            compile=sum(outcome.seconds.compile for outcome in found),
+            train=sum(outcome.seconds.train for outcome in found),
+            eval=sum(outcome.seconds.eval for outcome in found),
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WithLatency:
     """Measures as `evaluator` does, and weighs accuracy against latency by `table`."""
 
@@ -256,6 +321,17 @@ def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
     Raises:
       ValueError: if what it needs cannot be had, or does not go together. One line.
     """
+    if not 1 <= run.evaluation.repeats <= _MAX_REPEATS:
+        raise ValueError(
+            f"--repeats must be from 1 to {_MAX_REPEATS}, got {run.evaluation.repeats}"
+        )
+    evaluator, data = _build_once(run, space)
+    if run.evaluation.repeats > 1:
+        evaluator = Repeated(evaluator=evaluator, repeats=run.evaluation.repeats)
+    return evaluator, data
+
+
+def _build_once(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
     name = run.evaluation.evaluator
     if name == SURROGATE:
         return _build_surrogate(run, space)
@@ -300,7 +376,12 @@ def _own(name: str) -> Evaluator:
 
 
 def _data(dataset: Dataset) -> RunData:
-    return RunData(description=dataset.description, fingerprint=fingerprint.of(dataset))
+    return RunData(
+        description=dataset.description,
+        fingerprint=fingerprint.of(dataset),
+        splits=dataset.num_examples,
+        chance=dataset.chance,
+    )
 
 
 def _build_surrogate(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:

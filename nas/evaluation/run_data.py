@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from nas.options.definition import EvaluationOptions
@@ -18,11 +19,14 @@ UNKNOWN = (
 class RunData:
     """What a run measures on: in one line for people, and how to tell it again.
 
-    `fingerprint` is None where no data are read.
+    `fingerprint` is None where no data are read. `splits` are their sizes by name.
+    `chance` is the accuracy of always naming the largest class of the validation split.
     """
 
     description: str
     fingerprint: Fingerprint | None = None
+    splits: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    chance: float | None = None
 
 
 def check(recorded: Fingerprint | None, found: Fingerprint | None) -> str | None:

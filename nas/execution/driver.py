@@ -6,6 +6,7 @@ for an architecture, `nas.scale` for coefficients, `experiments.scaling` compare
 
 import contextlib
 import dataclasses
+import itertools
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ from nas.options.command_line import NOBODY_READS, UsageError
 from nas.runs import journal, store
 from nas.runs.run_folder import RunFolder
 from nas.runs.store import RunStore
+from nas.study.confirmation import Confirm
 from nas.study.metrics import COUNTED, Metric
 from nas.study.proposals import Proposals
 from nas.study.reward import Reward
@@ -57,6 +59,7 @@ class Setup:
       output: where a new run goes; None for a folder under runs/.
       resume: the folder of the run to go on with, or None.
       callbacks: told of every trial that starts and ends, beside the screen.
+      confirm: how the best are measured again in the end; None for not at all.
     """
 
     kind: str
@@ -75,6 +78,7 @@ class Setup:
     output: Path | None = None
     resume: Path | None = None
     callbacks: tuple[Listener, ...] = ()
+    confirm: Confirm | None = None
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -193,8 +197,8 @@ def run(started: Started, console: Console, interrupts: Interrupts) -> None:
       ResourceError: if the cluster cannot hold the workers.
       OSError: if the journal cannot be written.
     """
-    setup = started.setup
-    if setup.num_trials <= len(started.contents.trials):
+    setup, num_left = started.setup, _num_left(started)
+    if not num_left:
         return
     if setup.evaluator.place == "driver":
         with (
@@ -218,7 +222,7 @@ def run(started: Started, console: Console, interrupts: Interrupts) -> None:
         )
         if setup.batch_size is not None:
             resources.check_batch(setup.batch_size, each)
-        num_workers = min(num_workers, setup.num_trials - len(started.contents.trials))
+        num_workers = min(num_workers, num_left)
         line(console, "Workers", f"{num_workers}, with {each} each")
         with (
             _study(started) as study,
@@ -233,6 +237,18 @@ def run(started: Started, console: Console, interrupts: Interrupts) -> None:
                 time_limit=options.child_time_limit,
                 check=interrupts.check,
             )
+
+
+def _num_left(started: Started) -> int:
+    """How many measurements are left, those that are measured again included."""
+    setup, contents = started.setup, started.contents
+    left = max(0, setup.num_trials - len(contents.trials))
+    if setup.confirm is None:
+        return left
+    known = {record.key for record in contents.again}
+    chosen = setup.confirm.candidates(contents.completed)
+    wanted = itertools.product(chosen, range(1, setup.confirm.repeats + 1))
+    return left + sum((trial.index, repeat) not in known for trial, repeat in wanted)
 
 
 def line(console: Console, name: str, text: str) -> None:
@@ -256,7 +272,7 @@ def _carry_on(
         line(console, "Unchecked", started.note)
     if num_done:
         line(console, "Resumed", f"with {num_done} children done")
-    if num_done >= started.setup.num_trials:
+    if not _num_left(started):
         line(console, "Done", f"all {num_done} children are there")
     status = 0
     try:
@@ -296,8 +312,9 @@ def _study(started: Started) -> Iterator[Study]:
             seed=setup.seed,
             num_trials=setup.num_trials,
             store=kept,
-            known=started.contents.trials,
+            known=(*started.contents.trials, *started.contents.again),
             snapshot=store.load_snapshot(folder),
+            confirm=setup.confirm,
         )
         yield study
 
@@ -308,7 +325,7 @@ def _watched(started: Started, study: Study, console: Console) -> Iterator[None]
     progress = Progress(
         num_trials=started.setup.num_trials,
         objectives=started.contents.header.front,
-        earlier=started.contents.trials,
+        earlier=(*started.contents.trials, *started.contents.again),
     )
     study.watch(progress)  # first: the others read it
     scalars = Scalars(started.folder.tensorboard, progress)

@@ -29,7 +29,7 @@ def run(study: Study, evaluator: Evaluator, *, check: Callable[[], None]) -> Non
             outcome = evaluate(trial.spec, trial.seed)
         except Exception as error:  # an evaluator may be anybody's
             raise EvaluationError(_explain(error, trial)) from error
-        study.finish(trial.index, outcome, worker)
+        study.finish(trial, outcome, worker)
         check()
 
 

@@ -164,7 +164,7 @@ class _Pool:
         self._clocks = TrialClocks(time_limit)
         self._workers: list[_Worker] = []
         self._again: collections.deque[Trial] = collections.deque()
-        self._deaths: collections.Counter[int] = collections.Counter()
+        self._deaths: collections.Counter[tuple[int, int]] = collections.Counter()
         self._num_stillborn = 0
         self._evaluator = ray.put(evaluator)
         self._resources = resources
@@ -214,13 +214,13 @@ class _Pool:
             return False
         worker.trial = trial
         worker.call = worker.actor.measure.remote(codec.dumps(trial.spec), trial.seed)
-        self._clocks.start(trial.index)
+        self._clocks.start(trial.key)
         return True
 
     def _take(self, worker: _Worker) -> None:
         trial = worker.trial
         if trial is not None:
-            self._clocks.stop(trial.index)
+            self._clocks.stop(trial.key)
         try:
             report: Any = ray.get(worker.call)
         except (RayTaskError, UnserializableException) as error:
@@ -233,7 +233,7 @@ class _Pool:
             worker.call, worker.trial = None, None
             self._num_stillborn = 0
             if trial is not None:
-                self._study.finish(trial.index, report.outcome, report.worker)
+                self._study.finish(trial, report.outcome, report.worker)
 
     def _bury(self, worker: _Worker, error: RayError) -> None:
         """Lets a dead worker go; its trial is tried again, or given up."""
@@ -248,8 +248,8 @@ class _Pool:
             limit = format_duration(self._time_limit or 0.0)
             self._give_up(trial, f"took longer than --child-time-limit {limit}")
             return
-        self._deaths[trial.index] += 1
-        if self._deaths[trial.index] > _RETRIES:
+        self._deaths[trial.key] += 1
+        if self._deaths[trial.key] > _RETRIES:
             self._give_up(trial, f"its worker died ({_RETRIES + 1} attempts)")
         else:
             self._again.append(trial)
@@ -263,14 +263,14 @@ class _Pool:
             )
 
     def _give_up(self, trial: Trial, reason: str) -> None:
-        self._study.finish(trial.index, Infeasible(reason), None)
+        self._study.finish(trial, Infeasible(reason), None)
 
     def _stop_overdue(self) -> None:
         overdue = set(self._clocks.overdue())
         for worker in self._workers:
             if worker.trial is None or worker.overdue:
                 continue
-            if worker.trial.index in overdue:
+            if worker.trial.key in overdue:
                 worker.overdue = True
                 ray.kill(worker.actor)
 

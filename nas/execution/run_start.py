@@ -61,6 +61,8 @@ def take(
             objectives=tuple(objectives),
             dataset=data.description,
             data=data.fingerprint,
+            splits=dict(data.splits),
+            chance=data.chance,
             versions=provenance.versions(),
         )
         journal.create(folder.journal, header)

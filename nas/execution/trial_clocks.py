@@ -1,7 +1,7 @@
 """How long each trial has been at it, for --child-time-limit."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 # Looks come ten times a second. Where one is later than this, the driver itself was
 # held up: it was stopped, its machine slept, or its controller was learning.
@@ -24,21 +24,21 @@ class TrialClocks:
         """Of trials that may each take `limit_seconds`; for ever where it is None."""
         self._limit = limit_seconds
         self._now = now
-        self._started: dict[int, float] = {}
+        self._started: dict[Hashable, float] = {}
         self._last_look = now()
         self._quiet_looks = 0
 
-    def start(self, trial: int) -> None:
+    def start(self, trial: Hashable) -> None:
         """A worker has begun with the trial."""
         self._started[trial] = self._now()
         self._quiet_looks = 0
 
-    def stop(self, trial: int) -> None:
+    def stop(self, trial: Hashable) -> None:
         """The trial has ended, or its worker has."""
         self._started.pop(trial, None)
         self._quiet_looks = 0
 
-    def overdue(self) -> list[int]:
+    def overdue(self) -> list[Hashable]:
         """Looks at the clocks, and returns the trials to be stopped."""
         if self._limit is None:
             return []

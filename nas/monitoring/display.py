@@ -18,6 +18,7 @@ from rich.text import Text
 from nas.monitoring.progress import Progress
 from nas.options import terminal
 from nas.options.quantity import format_metric
+from nas.study.confirmation import Standing
 from nas.study.metrics import NUM_MACS, Metric
 from nas.study.trial import FinishedTrial, InfeasibleTrial, Trial
 
@@ -109,6 +110,8 @@ class LiveDisplay:
             f"{len(progress.under_way)} under way, "
             f"{progress.num_infeasible} infeasible"
         )
+        if progress.num_again:
+            counts += f", {progress.num_again} measured again"
         table.add_row("children", counts)
         best = describe(progress.best, progress.objectives)
         table.add_row("best", escape(terminal.printable(best)))
@@ -135,12 +138,31 @@ def describe(child: FinishedTrial | None, objectives: Sequence[Metric]) -> str:
         shown = reason if len(reason) <= 100 else reason[:99] + "…"  # noqa: PLR2004
         return f"child {child.index}: infeasible: {shown}"
     metrics = objectives if NUM_MACS in objectives else (*objectives, NUM_MACS)
-    shown = [format_metric(metric, child.metrics[metric.name]) for metric in metrics]
-    return ", ".join([f"child {child.index}: reward {child.reward:.4f}", *shown])
+    shown = [
+        format_metric(metric, child.metrics[metric.name], child.spread.get(metric.name))
+        for metric in metrics
+    ]
+    again = f" again ({child.repeat})" if child.repeat else ""
+    return ", ".join([f"child {child.index}{again}: reward {child.reward:.4f}", *shown])
+
+
+def describe_standing(standing: Standing, objectives: Sequence[Metric]) -> str:
+    """One line about an architecture: what it was confirmed at, and had claimed."""
+    if not standing.again:
+        return describe(standing.trial, objectives)
+    metrics = objectives if NUM_MACS in objectives else (*objectives, NUM_MACS)
+    found, errors = standing.metrics, standing.spread
+    shown = [format_metric(m, found[m.name], errors.get(m.name)) for m in metrics]
+    claimed = format_metric(metrics[0], standing.trial.metrics[metrics[0].name])
+    parts = [f"child {standing.trial.index}: reward {standing.reward:.4f}", *shown]
+    times = f"{standing.num_trainings} fresh trainings"
+    return f"{', '.join(parts)}; the mean of {times}, it had claimed {claimed}"
 
 
 def _line(child: FinishedTrial, progress: Progress) -> str:
     described = describe(child, progress.objectives)
+    if child.repeat:
+        return f"[{progress.num_done} and {progress.num_again} again] {described}"
     parts = [f"[{progress.num_done}/{progress.num_trials}] {described}"]
     if progress.best is child:
         parts.append("best so far")

@@ -14,8 +14,8 @@ _WINDOW = 20
 class Progress:
     """A listener that counts; `clock` gives seconds.
 
-    Children of an earlier, interrupted run are counted as done but say nothing about
-    the pace of this one.
+    What is measured again is counted apart. Children of an earlier, interrupted run are
+    counted as done but say nothing about the pace of this one.
     """
 
     def __init__(
@@ -31,7 +31,8 @@ class Progress:
         self.objectives = tuple(objectives)
         self.num_done = 0
         self.num_infeasible = 0
-        self.under_way: dict[int, Trial] = {}
+        self.num_again = 0
+        self.under_way: dict[tuple[int, int], Trial] = {}
         self.best: CompletedTrial | None = None
         self.last: FinishedTrial | None = None
         self._clock = clock
@@ -41,11 +42,11 @@ class Progress:
 
     def started(self, trial: Trial) -> None:
         """A child was handed out."""
-        self.under_way[trial.index] = trial
+        self.under_way[trial.key] = trial
 
     def finished(self, child: FinishedTrial) -> None:
         """A child is done."""
-        self.under_way.pop(child.index, None)
+        self.under_way.pop(child.key, None)
         self._count(child)
         self._finish_times.append(self._clock())
 
@@ -68,8 +69,11 @@ class Progress:
         return 3600.0 * max(0, self.num_trials - self.num_done) / pace
 
     def _count(self, child: FinishedTrial) -> None:
-        self.num_done += 1
         self.last = child
+        if child.repeat:
+            self.num_again += 1
+            return
+        self.num_done += 1
         if isinstance(child, InfeasibleTrial):
             self.num_infeasible += 1
         elif self.best is None or child.reward > self.best.reward:

@@ -26,7 +26,9 @@ class Scalars:
         """Nothing to log."""
 
     def finished(self, child: FinishedTrial) -> None:
-        """Logs the child and what is best so far."""
+        """Logs the child and what is best so far; not what is measured again."""
+        if child.repeat:
+            return
         progress, step = self._progress, self._progress.num_done
         values: dict[str, float] = {"search/infeasible": progress.num_infeasible}
         if isinstance(child, CompletedTrial):

@@ -133,6 +133,8 @@ class EvaluationOptions:
     """Let TensorFlow Datasets fetch and prepare what is missing."""
     validation: Annotated[int | None, _COUNT] = None
     """Training images held out to measure children; by default a share of them."""
+    repeats: Annotated[int, _COUNT] = 1
+    """Trainings of each child, from seeds of their own: the reward is of their mean."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -59,16 +59,23 @@ def format_flops(num_macs: float) -> str:
     return f"{num_macs:.0f}"
 
 
-def format_metric(metric: Metric, value: float) -> str:
+def format_metric(metric: Metric, value: float, error: float | None = None) -> str:
     """Returns a metric's value with its unit; with its name, where the unit is not it.
+
+    With `error`, the standard error where it is known, in the same unit behind it.
 
     >>> from nas.study.metrics import ACCURACY, LATENCY_MS, NUM_MACS
     >>> format_metric(ACCURACY, 0.8717), format_metric(NUM_MACS, 246e6)
     ('accuracy 87.17%', '246M multiply-adds')
     >>> format_metric(LATENCY_MS, 12.34567)
     'latency_ms 12.35 ms'
+    >>> format_metric(ACCURACY, 0.8717, 0.0123)
+    'accuracy 87.17% ± 1.23'
     """
     shown = format_value(metric, value)
+    if error:
+        number = f"{100 * error:.2f}" if metric.unit == "share" else f"{error:.2g}"
+        shown += f" \N{PLUS-MINUS SIGN} {number}"
     if metric.unit in _COUNTED_UNITS:
         return f"{shown} {metric.unit}"
     plain = metric.unit in ("", "share", "bytes")

@@ -6,7 +6,8 @@ from nas.options import definition
 from nas.options.quantity import format_metric
 from nas.pages import drawing, page
 from nas.pages.page import Section, View
-from nas.runs import journal, results
+from nas.runs import journal
+from nas.study import confirmation
 from nas.study.metrics import NUM_MACS, Metric
 
 _COLUMNS = (
@@ -110,7 +111,7 @@ def _child_text(header: journal.Header) -> str:
 
 def _row(name: str, contents: journal.Contents) -> tuple[str, ...]:
     search = definition.from_json(contents.header.definition).search
-    best = results.best(contents.completed)
+    best = confirmation.best(contents.standings)
     cells = (
         name,
         f"{search.controller}, seed {search.seed}",
@@ -123,9 +124,11 @@ def _row(name: str, contents: journal.Contents) -> tuple[str, ...]:
     return (
         *cells,
         f"{best.reward:.4f}",
-        str(best.index),
+        str(best.trial.index),
         ", ".join(
-            format_metric(metric, best.metrics[metric.name])
+            format_metric(
+                metric, best.metrics[metric.name], best.spread.get(metric.name)
+            )
             for metric in contents.header.front
         ),
     )

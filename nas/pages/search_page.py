@@ -11,11 +11,13 @@ from nas.monitoring import policy_log
 from nas.monitoring.display import format_seconds
 from nas.options import definition
 from nas.options.definition import Definition
-from nas.options.quantity import format_flops, format_value
+from nas.options.quantity import format_flops, format_metric, format_value
 from nas.pages import drawing, page
 from nas.pages.page import Section, View
-from nas.runs import journal, results
+from nas.runs import doubts, journal, results
 from nas.runs.run_folder import RunFolder
+from nas.study import confirmation
+from nas.study.confirmation import Standing
 from nas.study.metrics import NUM_PARAMS, Metric
 from nas.study.trial import CompletedTrial, InfeasibleTrial
 from search_space import codec, files
@@ -60,7 +62,7 @@ class SearchPage:
           ValueError: if a child's tokens are none of the space. One line.
         """
         completed = contents.completed
-        best = results.best(completed)
+        best = confirmation.best(contents.standings)
         sections = [
             Section(id="summary", heading="", html=_summary(contents, best, live=live)),
             Section(
@@ -76,6 +78,7 @@ class SearchPage:
             ),
             *self._policy(contents, policy),
             self._best(best),
+            _confirmed(contents),
             Section(
                 id="children",
                 heading="Children",
@@ -130,12 +133,14 @@ class SearchPage:
             ),
         ]
 
-    def _best(self, best: CompletedTrial | None) -> Section:
+    def _best(self, best: Standing | None) -> Section:
         figure, text = None, ""
         if best is not None:
-            spec = self._space.decode(best.tokens)
+            spec = self._space.decode(best.trial.tokens)
             figure = drawing.architecture(spec)
-            text = page.paragraph(f"Child {best.index}. {page.ARCHITECTURE_LEGEND}")
+            text = page.paragraph(
+                f"Child {best.trial.index}. {page.ARCHITECTURE_LEGEND}"
+            )
             text += page.table(
                 ("stage", "layers"),
                 [
@@ -148,11 +153,11 @@ class SearchPage:
         )
 
     def _networks(
-        self, contents: journal.Contents, best: CompletedTrial | None
+        self, contents: journal.Contents, best: Standing | None
     ) -> dict[str, Any]:
         base = codec.to_json(self._space.base)
         return {
-            "best": None if best is None else best.index,
+            "best": None if best is None else best.trial.index,
             "base": {k: v for k, v in base.items() if k not in {"name", "stages"}},
             "found": results.found_by(contents.header),
             "metrics": [dataclasses.asdict(m) for m in contents.header.metrics],
@@ -234,9 +239,7 @@ def _shares(
     ]
 
 
-def _summary(
-    contents: journal.Contents, best: CompletedTrial | None, *, live: bool
-) -> str:
+def _summary(contents: journal.Contents, best: Standing | None, *, live: bool) -> str:
     shown = contents.header.front
     if NUM_PARAMS not in shown:
         shown = (*shown, NUM_PARAMS)
@@ -250,19 +253,65 @@ def _summary(
     ]
     if best is not None:
         facts += [
-            ("best reward", f"{best.reward:.4f}", f"child {best.index}"),
+            ("best reward", f"{best.reward:.4f}", _of_what(best)),
             *(
                 (
                     f"its {title}",
                     format_value(metric, best.metrics[metric.name]),
-                    "" if metric.unit in (title, "share") else metric.unit,
+                    _error(best, metric)
+                    or ("" if metric.unit in (title, "share") else metric.unit),
                 )
                 for metric, title in zip(shown, _titles(shown), strict=True)
             ),
         ]
     if contents.trials and live:
         facts += _pace(contents)
-    return page.tiles(facts) + page.progress(min(done, asked), asked)
+    text = page.tiles(facts) + page.progress(min(done, asked), asked)
+    return text + "".join(
+        page.paragraph(f"In doubt: {d}.") for d in doubts.of(contents)
+    )
+
+
+def _of_what(best: Standing) -> str:
+    if not best.again:
+        return f"child {best.trial.index}"
+    return f"child {best.trial.index}, mean of {best.num_trainings} fresh trainings"
+
+
+def _error(best: Standing, metric: Metric) -> str:
+    error = best.spread.get(metric.name)
+    if not error:
+        return ""
+    shown = f"{100 * error:.2f} points" if metric.unit == "share" else f"{error:.2g}"
+    return f"\N{PLUS-MINUS SIGN} {shown}"
+
+
+def _confirmed(contents: journal.Contents) -> Section:
+    """What was measured again, the best first: what it claimed, what it is worth."""
+    front = contents.header.front
+    found = [standing for standing in contents.standings if standing.again]
+    found.sort(key=lambda standing: (not standing.is_confirmed, -standing.reward))
+    rows = [
+        (
+            str(standing.trial.index),
+            f"{standing.trial.reward:.4f}",
+            f"{standing.reward:.4f}",
+            str(standing.num_trainings)
+            + (f", {standing.num_failed} infeasible" if standing.num_failed else ""),
+            ", ".join(
+                format_metric(m, standing.metrics[m.name], standing.spread.get(m.name))
+                for m in front
+            ),
+        )
+        for standing in found
+    ]
+    names = ("child", "claimed reward", "confirmed", "fresh trainings", "confirmed at")
+    return Section(
+        id="confirmed",
+        heading="Measured again",
+        note="Means over fresh seeds; what a child had claimed before does not count.",
+        html=page.table(names, rows) if rows else "",
+    )
 
 
 def _pace(contents: journal.Contents) -> list[tuple[str, str, str]]:

@@ -1,7 +1,8 @@
 """The append-only record of a study, and its only state.
 
 `journal.jsonl` holds one JSON object a line: a header that says what defines the run,
-then one line for each finished trial in the order in which they were recorded. A line
+then one line for each finished trial in the order in which they were recorded, and
+for each time that one of them was measured again, with a `repeat` above 0. A line
 counts once its newline is on the disk: `Writer.append` returns after the line is
 written and synced, so whatever follows (the controller's update, the screen) may be
 lost at any moment and made again from here.
@@ -16,7 +17,7 @@ Anything else that does not parse is damage, and is refused.
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
 
@@ -33,6 +34,7 @@ from pydantic import (
 )
 
 from nas.runs import journal_v1
+from nas.study.confirmation import Standing, standings
 from nas.study.metrics import COUNTED, Metric, by_name
 from nas.study.trial import (
     CompletedTrial,
@@ -67,8 +69,10 @@ class Header(Record):
     coefficients, or another program's word. `definition` is opaque here: the program
     of that kind reads it. `metrics` are what trials are measured by, `objectives` the
     names of those that the front is over, the first of them the quality. `dataset` is
-    one line for people, `data` the data's fingerprint. `num_trials` is how many were
-    asked for, which a resumed run may exceed. `created` is in seconds since the epoch.
+    one line for people, `data` the data's fingerprint, `splits` the number of examples
+    of each. `chance` is the accuracy of always naming the largest class. `num_trials`
+    is how many were asked for, which a resumed run may exceed. `created` is in seconds
+    since the epoch.
     """
 
     journal: Literal["mbconv-nas"] = "mbconv-nas"
@@ -81,6 +85,8 @@ class Header(Record):
     objectives: Annotated[tuple[str, ...], Field(max_length=_MAX_METRICS)]
     dataset: Annotated[str, Field(max_length=1_000)]
     data: Fingerprint | None = None
+    splits: dict[str, Count] = Field(default_factory=dict)
+    chance: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     versions: dict[str, str]
 
     @model_validator(mode="after")
@@ -141,16 +147,23 @@ _VERSION = TypeAdapter(_Version)
 class Contents:
     """A journal read back.
 
+    `again` are later measurements of some of the `trials`.
     `num_bytes` is the length of its complete lines, `first_line` and `last_line` are
     two of them, by which it is known again. `format` is the file's.
     """
 
     header: Header
     trials: tuple[FinishedTrial, ...]
+    again: tuple[FinishedTrial, ...]
     num_bytes: int
     first_line: bytes
     last_line: bytes
     format: int = 2
+
+    @property
+    def standings(self) -> list[Standing]:
+        """The trials that were measured, in order, with all that is known of each."""
+        return standings(self.completed, self.again)
 
     @property
     def completed(self) -> tuple[CompletedTrial, ...]:
@@ -206,19 +219,30 @@ def read(path: Path, before: Contents | None = None) -> Contents:
         file.seek(before.num_bytes)
         parse = _parse_line if before.format != 1 else _old_line_parser(before.header)
         num_bytes, last_line = before.num_bytes, before.last_line
-        trials = list(before.trials)
-        seen = {trial.index for trial in trials}
+        trials, again = list(before.trials), list(before.again)
+        seen = {trial.index: trial for trial in trials}
+        repeated = {trial.key for trial in again}
         asked = max((trial.asked or 0 for trial in trials), default=0)
-        for number, line in enumerate(_complete_lines(file, path), len(trials) + 2):
+        start = len(trials) + len(again) + 2
+        for number, line in enumerate(_complete_lines(file, path), start):
             place = f"{path}, line {number}"
             trial = parse(line, place)
-            asked = _check_order(trial, asked, seen, place)
+            if trial.repeat:
+                _check_repeat(trial, seen, repeated, place)
+                repeated.add(trial.key)
+                again.append(trial)
+            else:
+                asked = _check_order(trial, asked, seen, place)
+                seen[trial.index] = trial
+                trials.append(trial)
             _check_metrics(trial, before.header, place)
-            seen.add(trial.index)
-            trials.append(trial)
             num_bytes, last_line = num_bytes + len(line), line
     return dataclasses.replace(
-        before, trials=tuple(trials), num_bytes=num_bytes, last_line=last_line
+        before,
+        trials=tuple(trials),
+        again=tuple(again),
+        num_bytes=num_bytes,
+        last_line=last_line,
     )
 
 
@@ -236,7 +260,7 @@ def convert(path: Path) -> Contents:
         return contents
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("xb") as file:
-        for record in (contents.header, *contents.trials):
+        for record in (contents.header, *contents.trials, *contents.again):
             file.write(record.model_dump_json().encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -272,6 +296,7 @@ def _read_header(file: BinaryIO, path: Path) -> Contents:
     return Contents(
         header=header,
         trials=(),
+        again=(),
         num_bytes=len(line),
         first_line=line,
         last_line=line,
@@ -389,7 +414,32 @@ def _check_metrics(trial: FinishedTrial, header: Header, place: str) -> None:
         )
 
 
-def _check_order(trial: FinishedTrial, asked: int, seen: set[int], place: str) -> int:
+def _check_repeat(
+    trial: FinishedTrial,
+    seen: Mapping[int, FinishedTrial],
+    repeated: Container[tuple[int, int]],
+    place: str,
+) -> None:
+    """Refuses measurements again of what was not measured, or twice the same one."""
+    first = seen.get(trial.index)
+    if not isinstance(first, CompletedTrial) or first.tokens != trial.tokens:
+        raise JournalError(
+            f"{place}: trial {trial.index} was measured again, with repeat "
+            f"{trial.repeat}, and no line before measures it; restore the file from a "
+            "copy, or cut it before this line to lose what follows"
+        )
+    if trial.key in repeated:
+        raise JournalError(
+            f"{place}: repeat {trial.repeat} of trial {trial.index} is there twice"
+        )
+
+
+def _check_order(
+    trial: FinishedTrial,
+    asked: int,
+    seen: Mapping[int, FinishedTrial],
+    place: str,
+) -> int:
     """Returns how many suggestions had been made when `trial` was recorded."""
     if trial.index in seen:
         raise JournalError(f"{place}: trial {trial.index} is there twice")

@@ -1,4 +1,4 @@
-"""What a search found, as files: best.json and pareto.json.
+"""What a search found, as files: best.json, at_target.json and pareto.json.
 
 Each architecture is in the same form as any architecture file, with how it was found
 beside it, so that whatever takes an architecture takes best.json.
@@ -6,28 +6,30 @@ beside it, so that whatever takes an architecture takes best.json.
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from nas.runs import journal
 from nas.runs.run_folder import RunFolder
+from nas.study import confirmation
+from nas.study.confirmation import Limit, Standing
 from nas.study.metrics import Metric, pareto_front
-from nas.study.trial import CompletedTrial
 from search_space import codec, files
 from search_space.space import SearchSpace
 
 
-def best(trials: Sequence[CompletedTrial]) -> CompletedTrial | None:
-    """Returns the trial with the highest reward, the earliest of equals."""
-    return max(trials, key=lambda trial: trial.reward, default=None)
+class _Measured(Protocol):
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
 
 
-def front(
-    trials: Sequence[CompletedTrial], objectives: Sequence[Metric]
-) -> list[CompletedTrial]:
-    """Returns the Pareto-optimal trials, those best in the last objective first."""
-    indices = pareto_front([trial.metrics for trial in trials], objectives)
-    return [trials[index] for index in indices]
+_M = TypeVar("_M", bound=_Measured)
+
+
+def front(found: Sequence[_M], objectives: Sequence[Metric]) -> list[_M]:
+    """Returns the Pareto-optimal ones, those best in the last objective first."""
+    rows = [one.metrics for one in found]
+    return [found[index] for index in pareto_front(rows, objectives)]
 
 
 def found_by(header: journal.Header) -> dict[str, Any]:
@@ -39,27 +41,46 @@ def found_by(header: journal.Header) -> dict[str, Any]:
     }
 
 
-def write(folder: RunFolder, contents: journal.Contents, space: SearchSpace) -> None:
+def write(
+    folder: RunFolder,
+    contents: journal.Contents,
+    space: SearchSpace,
+    limit: Limit | None = None,
+) -> None:
     """Writes best.json and pareto.json; without a measured child, neither.
+
+    With a limit, at_target.json as well: the best quality within it, if there is any.
 
     Raises:
       OSError: if a file cannot be written.
     """
-    winner = best(contents.completed)
+    found, header = contents.standings, contents.header
+    winner = confirmation.best(found)
     if winner is None:
         return
-    files.write_whole(folder.best, _document(winner, contents.header, space))
+    files.write_whole(folder.best, _document(winner, header, space))
+    if limit is not None:
+        within = confirmation.best_within(found, limit, header.front[0])
+        if within is not None:
+            files.write_whole(folder.at_target, _document(within, header, space))
     documents = [
-        json.loads(_document(trial, contents.header, space))
-        for trial in front(contents.completed, contents.header.front)
+        json.loads(_document(standing, header, space))
+        for standing in front(found, header.front)
     ]
-    objectives = [dataclasses.asdict(metric) for metric in contents.header.front]
+    objectives = [dataclasses.asdict(metric) for metric in header.front]
     pareto = {"version": 1, "objectives": objectives, "networks": documents}
     files.write_whole(folder.pareto, json.dumps(pareto, indent=2) + "\n")
 
 
-def _document(trial: CompletedTrial, header: journal.Header, space: SearchSpace) -> str:
-    found = trial.model_dump(mode="json", exclude={"losses", "asked"}) | found_by(
-        header
-    )
-    return codec.dumps(space.decode(trial.tokens), found=found)
+def _document(standing: Standing, header: journal.Header, space: SearchSpace) -> str:
+    """An architecture, what its trial claimed, and what it was confirmed at."""
+    trial = standing.trial
+    found = trial.model_dump(mode="json", exclude={"losses", "asked", "repeat"})
+    if standing.again:
+        found["confirmed"] = {
+            "reward": standing.reward,
+            "metrics": standing.metrics,
+            "spread": standing.spread,
+            "trainings": standing.num_trainings,
+        }
+    return codec.dumps(space.decode(trial.tokens), found=found | found_by(header))

@@ -48,8 +48,13 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The child with the highest reward, as an architecture file."""
+        """The child with the highest reward, confirmed, as an architecture file."""
         return self.path / "best.json"
+
+    @property
+    def at_target(self) -> Path:
+        """The most accurate child within the target, as an architecture file."""
+        return self.path / "at_target.json"
 
     @property
     def pareto(self) -> Path:

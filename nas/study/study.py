@@ -5,7 +5,7 @@ controller, then to whoever is watching. It knows nothing of where trials run;
 `nas.execution` drives it over Ray or in this process:
 
     while (trial := study.next_trial()) is not None:
-        study.finish(trial.index, evaluate(trial.spec, trial.seed), worker)
+        study.finish(trial, evaluate(trial.spec, trial.seed), worker)
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from typing import Any, Protocol, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.study.confirmation import Confirm, standings
 from nas.study.metrics import COUNTED, Metric, by_name
 from nas.study.proposals import Proposals, Tokens
 from nas.study.reward import Reward
@@ -56,7 +57,10 @@ class Listener(Protocol):
         """A trial was handed out."""
 
     def finished(self, trial: FinishedTrial, /) -> None:
-        """A trial was journaled and the controller has learned of it."""
+        """A trial was journaled and the controller has learned of it.
+
+        Of one that was measured again, whose `repeat` is above 0, it has not.
+        """
 
 
 class Store(Protocol):
@@ -83,6 +87,9 @@ class Study:
     A study that goes on tells its controller of the known trials; which controller
     proposed them, and who measured them, does not matter. From a snapshot it goes on
     as if it had never stopped, and hands out the trials that were pending then.
+
+    Once all trials are finished, the best are measured again, as `confirm` says. A
+    study that goes on after that tells its controller of their mean rewards.
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class Study:
         store: Store,
         known: Sequence[FinishedTrial] = (),
         snapshot: Snapshot | None = None,
+        confirm: Confirm | None = None,
     ) -> None:
         """Tells `proposals` of what is known.
 
@@ -108,8 +116,9 @@ class Study:
           seed: of the trials' training.
           num_trials: trials in all, the known ones included.
           store: where finished trials go.
-          known: finished trials, in order.
+          known: finished trials, in order, and what was measured again of them.
           snapshot: what `Store.save` was given last, if it is still there.
+          confirm: how the best are measured again; None for not at all.
 
         Raises:
           ValueError: if a known trial's tokens are none of the space.
@@ -123,12 +132,20 @@ class Study:
         self._store = store
         self._listeners: list[Listener] = []
         self._trials: dict[int, Trial] = {}
+        self._confirm = confirm
+        self._again = [record for record in known if record.repeat]
+        known = [trial for trial in known if not trial.repeat]
+        self._completed = [t for t in known if isinstance(t, CompletedTrial)]
+        self._under_confirmation: dict[tuple[int, int], Trial] = {}
         self._num_finished = 0
+        self._is_exhausted = False
         self._last_snapshot = -math.inf
         self._asked = 0
         self._free: list[int] = []
         self._told = hashlib.sha256()
-        start = self._restore(snapshot, known)
+        # The controller has not been told of what was measured again: all is told anew.
+        told_all = bool(self._again) and num_trials > len(known)
+        start = 0 if told_all else self._restore(snapshot, known)
         self._catch_up(known[start:], exactly=start > 0)
         self._to_repeat = list(self._trials.values())
 
@@ -136,7 +153,8 @@ class Study:
     def num_unassigned(self) -> int:
         """How many trials `next_trial` has to give, if the space holds so many."""
         asked = self._num_finished + len(self._trials)
-        return len(self._to_repeat) + max(0, self._num_trials - asked)
+        left = len(self._to_repeat) + max(0, self._num_trials - asked)
+        return left + len(self._to_confirm())
 
     @property
     def proposals(self) -> Proposals:
@@ -148,14 +166,18 @@ class Study:
         self._listeners.append(listener)
 
     def next_trial(self) -> Trial | None:
-        """Returns the next trial to measure; None when there are enough.
+        """Returns the next trial to measure; None when there is none for now.
 
-        Those that were pending when the study was interrupted come first.
+        Those that were pending when the study was interrupted come first. What is
+        measured again follows when the last trial is finished.
         """
         if self._to_repeat:
             trial = self._to_repeat.pop(0)
         elif self._num_finished + len(self._trials) < self._num_trials:
             trial = self._ask()
+        elif unconfirmed := self._to_confirm():
+            trial = unconfirmed[0]
+            self._under_confirmation[trial.key] = trial
         else:
             trial = None
         if trial is not None:
@@ -164,7 +186,7 @@ class Study:
         return trial
 
     def finish(
-        self, index: int, outcome: Measured | Infeasible, worker: Worker | None
+        self, trial: Trial, outcome: Measured | Infeasible, worker: Worker | None
     ) -> None:
         """Records the outcome of a trial that `next_trial` handed out.
 
@@ -172,11 +194,19 @@ class Study:
           KeyError: if it was not handed out, or is finished already.
           OSError: if it cannot be stored; the study must stop then.
         """
-        trial = self._trials.pop(index)
+        if trial.repeat:
+            del self._under_confirmation[trial.key]
+        else:
+            del self._trials[trial.index]
         record = self._record(trial, outcome, worker)
         self._store.append(record)
-        self._take(record)
-        self.save(at_most_every=_SECONDS_BETWEEN_SNAPSHOTS)
+        if record.repeat:
+            self._again.append(record)
+        else:
+            self._take(record)
+            if isinstance(record, CompletedTrial):
+                self._completed.append(record)
+            self.save(at_most_every=_SECONDS_BETWEEN_SNAPSHOTS)
         for listener in self._listeners:
             listener.finished(record)
 
@@ -196,6 +226,19 @@ class Study:
         self._proposals.record(trial.tokens, _reward_of(trial))
         self._num_finished += 1
         self._told.update(_line(trial))
+
+    def _to_confirm(self) -> list[Trial]:
+        """What is still to be measured again: every candidate once, then once more."""
+        is_over = self._num_finished >= self._num_trials or self._is_exhausted
+        if self._confirm is None or self._trials or not is_over:
+            return []
+        known = {record.key for record in self._again} | self._under_confirmation.keys()
+        return [
+            self._trial(chosen.index, chosen.tokens, repeat)
+            for repeat in range(1, self._confirm.repeats + 1)
+            for chosen in self._confirm.candidates(self._completed)
+            if (chosen.index, repeat) not in known
+        ]
 
     def _snapshot(self) -> dict[str, NDArray[Any]]:
         pending = [t.index for t in self._trials.values()]
@@ -244,7 +287,11 @@ class Study:
             self._take(trial)
         for trial in rest:
             self._space.decode(trial.tokens)
-        self._proposals.learn((trial.tokens, _reward_of(trial)) for trial in rest)
+        completed = [t for t in rest if isinstance(t, CompletedTrial)]
+        means = {
+            s.trial.index: s.mean_of_all for s in standings(completed, self._again)
+        }
+        self._proposals.learn((trial.tokens, means.get(trial.index)) for trial in rest)
         self._num_finished += len(rest)
         for trial in rest:
             self._told.update(_line(trial))
@@ -276,7 +323,8 @@ class Study:
 
     def _ask(self) -> Trial | None:
         tokens = self._proposals.suggest()
-        if tokens is None:  # the space is exhausted
+        if tokens is None:
+            self._is_exhausted = True
             return None
         if self._free:
             index = self._free.pop(0)
@@ -285,12 +333,13 @@ class Study:
         self._trials[index] = self._trial(index, tokens)
         return self._trials[index]
 
-    def _trial(self, index: int, tokens: Tokens) -> Trial:
+    def _trial(self, index: int, tokens: Tokens, repeat: int = 0) -> Trial:
         return Trial(
             index=index,
+            repeat=repeat,
             tokens=tokens,
             spec=self._space.decode(tokens),
-            seed=trial_seed(self._seed, index),
+            seed=trial_seed(self._seed, index, repeat),
         )
 
     def _record(
@@ -304,8 +353,9 @@ class Study:
             outcome = _refuse_nonsense(outcome, self._metrics)
         common: dict[str, Any] = {
             "index": trial.index,
+            "repeat": trial.repeat,
             "tokens": trial.tokens,
-            "asked": self._asked,
+            "asked": None if trial.repeat else self._asked,
             "finished": time.time(),
             "worker": worker,
         }
@@ -319,15 +369,17 @@ class Study:
             metrics=metrics,
             reward=float(self._reward(metrics)),
             spread=dict(outcome.spread),
+            repeats=outcome.repeats,
             losses=_thinned(outcome.losses),
             num_steps=len(outcome.losses),
             seconds=outcome.seconds,
         )
 
 
-def trial_seed(seed: int, index: int) -> int:
+def trial_seed(seed: int, index: int, repeat: int = 0) -> int:
     """Returns the training seed of a trial, in [0, 2^32): the same in every rerun."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+    entropy = [seed, index, repeat] if repeat else [seed, index]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def _line(trial: FinishedTrial) -> bytes:

@@ -26,12 +26,22 @@ _Spread = Annotated[dict[_Name, Duration], Field(max_length=MAX_METRICS)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
-    """An architecture to measure. `seed` depends on the run's seed and the index."""
+    """An architecture to measure.
+
+    `repeat` is above 0 where it was measured before, to be sure of it. `seed` depends
+    on the run's seed, the index and the repeat.
+    """
 
     index: int
     tokens: tuple[int, ...]
     spec: ArchSpec
     seed: int
+    repeat: int = 0
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What no other measurement of the study has."""
+        return self.index, self.repeat
 
 
 class Record(BaseModel):
@@ -52,28 +62,37 @@ class _Finished(Record):
 
     `metrics` has what was measured, and what follows from the architecture:
     multiply-adds and parameters of the full network at its deployment resolution.
-    `asked` is how many suggestions had been made when the trial was recorded; None of
-    a trial that another study brought. `finished` is in seconds since the epoch.
+    `repeat` is above 0 where the trial of that index was measured again, from another
+    seed. `asked` is how many suggestions had been made when the trial was recorded;
+    None of a trial that another study brought. `finished` is in seconds since the
+    epoch.
     """
 
     index: Count
+    repeat: Count = 0
     tokens: tuple[Count, ...]
     metrics: _Metrics
     asked: Count | None = None
     finished: Duration
     worker: Worker | None = None
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """What no other record of the study has."""
+        return self.index, self.repeat
+
 
 class CompletedTrial(_Finished):
     """A trial that was measured.
 
-    `spread` is the standard error of a metric, where it is known. `losses` are training
-    losses at evenly spaced steps, the first and the last among them, `num_steps` steps
-    in all.
+    `spread` is the standard error of a metric, where it is known. The metrics are means
+    over `repeats` trainings. `losses` are training losses at evenly spaced steps, the
+    first and the last among them, `num_steps` steps in all.
     """
 
     reward: Finite
     spread: _Spread = {}
+    repeats: Annotated[int, Field(ge=1, le=_MAX_COUNT)] = 1
     losses: tuple[Finite, ...] = ()
     num_steps: Count = 0
     seconds: Seconds = Seconds()

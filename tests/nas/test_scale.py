@@ -170,7 +170,7 @@ class Alone:
                 metrics={"accuracy": accuracy, "images_per_second": 1.0},
                 losses=(2.0, 1.0),
             )
-            study.finish(trial.index, measured, None)
+            study.finish(trial, measured, None)
             check()
         raise OSError("cut off here")
 

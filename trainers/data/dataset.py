@@ -67,6 +67,14 @@ class Subset:
         return self.whole[int(self.indices[index])]
 
 
+def labels_of(examples: Examples) -> Int[np.ndarray, " num"] | None:
+    """Returns the classes of all examples; None where only decoding would tell."""
+    if isinstance(examples, Subset):
+        labels = labels_of(examples.whole)
+        return None if labels is None else labels[examples.indices]
+    return getattr(examples, "labels", None)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Joined:
     """The examples of `first`, then those of `second`."""
@@ -149,3 +157,14 @@ class Dataset:
     def num_examples(self) -> dict[str, int]:
         """Number of examples of each split."""
         return {"train": len(self.train), "validation": len(self.validation)}
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of always naming the largest class of the validation split.
+
+        That of equal classes, where only decoding the images would tell.
+        """
+        labels = labels_of(self.validation)
+        if labels is None:
+            return 1.0 / self.num_classes
+        return float(np.bincount(labels).max() / len(labels))

@@ -116,7 +116,7 @@ def play(study, order):
         if not flying:
             return
         trial = flying.pop(which % len(flying))
-        study.finish(trial.index, outcome(trial), None)
+        study.finish(trial, outcome(trial), None)
 
 
 def facts(trials):
@@ -159,7 +159,7 @@ def one_by_one(study, number=100):
         trial = study.next_trial()
         if trial is None:
             return
-        study.finish(trial.index, outcome(trial), None)
+        study.finish(trial, outcome(trial), None)
 
 
 def test_a_kill_between_the_journal_and_the_snapshot_changes_nothing(folders):
@@ -230,7 +230,7 @@ def test_trials_that_somebody_else_measured_count(run):
 def test_trials_pending_at_a_kill_are_handed_out_again_first(run):
     with run.study() as study:
         first, second = study.next_trial(), study.next_trial()
-        study.finish(second.index, GOOD, None)
+        study.finish(second, GOOD, None)
     with run.study() as resumed:
         assert resumed.num_unassigned == 7
         assert resumed.next_trial() == first
@@ -247,7 +247,7 @@ def test_more_trials_can_be_asked_for_later(run):
 
 def finish_one(run, outcome, worker=None):
     with run.study() as study:
-        study.finish(study.next_trial().index, outcome, worker)
+        study.finish(study.next_trial(), outcome, worker)
     (trial,) = run.trials()
     return trial
 
@@ -326,10 +326,10 @@ def test_a_long_loss_curve_keeps_its_ends(run):
 
 def test_a_trial_finishes_once(run):
     with run.study() as study:
-        index = study.next_trial().index
-        study.finish(index, GOOD, None)
+        trial = study.next_trial()
+        study.finish(trial, GOOD, None)
         with pytest.raises(KeyError):
-            study.finish(index, GOOD, None)
+            study.finish(trial, GOOD, None)
 
 
 def test_an_exhausted_space_ends_the_search(tmp_path):
