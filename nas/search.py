@@ -8,6 +8,7 @@ Pareto front and a report at its end.
 
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -229,12 +230,29 @@ def _announce(parts: Plan, started: Started, console: Console) -> None:
         f"{search.space}, {space.size:.2g} architectures from "
         f"{len(space.num_choices)} decisions{restricted}",
     )
+    if splits := parts.data.splits:
+        train, validation = splits["train"], splits["validation"]
+        error = math.sqrt(0.25 / validation)
+        line(
+            console,
+            "Splits",
+            f"{train:,} images to train children on, {validation:,} to measure them "
+            f"(--validation N), which tells accuracies to {error:.1%} at one half",
+        )
     line(
         console,
         "Reward",
         f"{definition.describe_reward(options)}; {search.controller} learns from "
         f"every {search.rewards_per_update} rewards",
     )
+    if options.reward.reward == "soft":
+        shown = format_metric(definition.objective(options), definition.target(options))
+        line(
+            console,
+            "Target",
+            f"{shown}: with the soft reward a unit, not a limit; at_target.json will be"
+            " the most accurate within it, and --reward hard or absolute aim at it",
+        )
 
 
 def _finish(parts: Plan, started: Started, console: Console) -> None:

@@ -22,6 +22,7 @@ from nas.execution import in_process, resources, run_start
 from nas.execution.interrupts import Interrupted, Interrupts
 from nas.execution.resources import ResourceError, WorkerOptions, WorkerResources
 from nas.monitoring.display import display
+from nas.monitoring.doubt import EarlyDoubt
 from nas.monitoring.policy_log import PolicyLog
 from nas.monitoring.progress import Progress
 from nas.monitoring.scalars import Scalars
@@ -337,6 +338,7 @@ def _watched(started: Started, study: Study, console: Console) -> Iterator[None]
             stack.callback(log.close)
             study.watch(log)
         study.watch(stack.enter_context(display(console, progress)))
+        study.watch(EarlyDoubt(console, started.contents))
         for callback in started.setup.callbacks:
             study.watch(callback)
         yield

@@ -55,7 +55,9 @@ class SearchOptions:
     """What is searched, and by what."""
 
     target_flops: Flops = 400_000_000
-    """Multiply-adds to aim at, at the deployment resolution: 400M, 0.4B or 4e8."""
+    """Multiply-adds, at the deployment resolution: 400M, 0.4B or 4e8. With the soft
+    reward a unit and not a limit: a search may end far from it, and at_target.json is
+    the most accurate network within it. --reward hard or absolute aim at it."""
     space: Annotated[str, _NAME] = "mbconv"
     """The search space: mbconv, mnasnet, accel-nasbench, or one of your own."""
     restrict: Annotated[
@@ -183,8 +185,9 @@ def read(record: dict[str, JsonValue], kind: type[_T]) -> _T:
 
 def _as_measured(record: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Children were once measured with the running batch statistics, always."""
-    child = record.get("child")
-    if not isinstance(child, dict) or "norm_batches" in child:
+    child, evaluation = record.get("child"), record.get("evaluation")
+    trains = not isinstance(evaluation, dict) or evaluation.get("evaluator") == "train"
+    if not isinstance(child, dict) or "norm_batches" in child or not trains:
         return record
     return {**record, "child": {**child, "norm_batches": 0}}
 

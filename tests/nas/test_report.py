@@ -8,7 +8,8 @@ import pytest
 from nas import report
 from nas.options import definition
 from nas.options.definition import Definition
-from nas.runs import results, run_folder
+from nas.runs import run_folder
+from nas.study import confirmation
 from search_space import codec, cost, spaces, zoo
 from tests.nas import trials
 from trainers.measurement import Seconds
@@ -327,5 +328,7 @@ def test_definitions_survive_json():
 
 def test_equal_rewards_go_to_the_earlier_child():
     children = [completed(i, accuracy=0.5, num_macs=10) for i in range(3)]
-    assert results.best(children) == children[0]
-    assert results.best([]) is None
+    best = confirmation.best(confirmation.standings(children))
+    assert best is not None
+    assert best.trial == children[0]
+    assert confirmation.best([]) is None
