@@ -21,10 +21,11 @@ import tyro
 
 from nas.monitoring import policy_log
 from nas.options import command_line, definition, terminal
+from nas.options.limit import limit_of
 from nas.options.scaling import FamilyDefinition
 from nas.pages import comparison_page, family_page, page, search_page, serve
 from nas.pages.page import View
-from nas.runs import journal, results, run_folder
+from nas.runs import beside, journal, results, run_folder
 from nas.runs.run_folder import RunFolder
 from nas.scaling import grid
 from search_space import files
@@ -132,7 +133,9 @@ class Search:
                 "opened; start nas.report again to see it"
             )
         policy = policy_log.read(self._folder.policy, self._num_choices)
-        return self._page.view(self._contents, policy, live=True)
+        return self._page.view(
+            self._contents, policy, baselines=beside.read(self._folder), live=True
+        )
 
 
 @command_line.command(_PROGRAM)
@@ -197,7 +200,7 @@ def _show(parsed: Arguments, folder: RunFolder, journals: Journals) -> int:
     space = definition.build_space(run)
     if parsed.serve:
         return _serve(Search(folder, journals, space), parsed.port)
-    results.write(folder, contents, space)
+    results.write(folder, contents, space, limit_of(run))
     search_page.write(folder, contents, run, space)
     terminal.say(f"{folder.report}")
     return 0

@@ -28,13 +28,15 @@ from nas.monitoring.display import describe_standing
 from nas.options import command_line, definition
 from nas.options.command_line import UsageError
 from nas.options.definition import Definition, EvaluationOptions, SearchOptions
+from nas.options.limit import limit_of
 from nas.options.quantity import format_metric
 from nas.pages import search_page
+from nas.runs import beside as baselines_file
 from nas.runs import doubts, journal, results, run_folder
 from nas.study import confirmation
-from nas.study.confirmation import Confirm, Limit, best_within
+from nas.study.confirmation import Confirm, best_within
 from nas.study.metrics import by_name
-from search_space import references
+from trainers.baselines import Baselines
 
 _PROGRAM = "nas.search"
 _MAX_CONFIRM = 1_000
@@ -192,16 +194,9 @@ def _setup(parsed: Arguments, parts: Plan) -> Setup:
             number=options.confirm,
             repeats=options.confirm_repeats,
             quality=by_name(parts.evaluator.metrics)[named[0]],
-            limit=_limit(parsed.definition),
+            limit=limit_of(parsed.definition),
         ),
     )
-
-
-def _limit(asked: Definition) -> Limit | None:
-    """The target as a limit: a reward of the user's own has none that we know of."""
-    if references.is_reference(asked.reward.reward):
-        return None
-    return Limit(metric=definition.objective(asked), value=definition.target(asked))
 
 
 def _located(asked: Definition, data: RunData) -> Definition:
@@ -263,8 +258,9 @@ def _finish(parts: Plan, started: Started, console: Console) -> None:
     """
     folder, space = started.folder, parts.space
     contents = journal.read(folder.journal)
-    limit = _limit(parts.definition)
+    limit = limit_of(parts.definition)
     results.write(folder, contents, space, limit)
+    beside = _beside(parts, started, contents)
     search_page.write(folder, contents, started.setup.definition, space)
     found = contents.standings
     best = confirmation.best(found)
@@ -280,9 +276,25 @@ def _finish(parts: Plan, started: Started, console: Console) -> None:
             console, "At target", f"{describe_standing(within, front)}; within {shown}"
         )
         written += ", at_target.json"
+    if beside is not None:
+        line(console, "Beside", baselines_file.describe(beside))
     for doubt in doubts.of(contents):
         line(console, "Doubt", doubt)
     line(console, "Written", f"{written}, pareto.json, report.html in {folder.path}")
+
+
+def _beside(
+    parts: Plan, started: Started, contents: journal.Contents
+) -> Baselines | None:
+    """What takes no network reaches: measured once, when all children are there."""
+    known = baselines_file.read(started.folder)
+    measure = parts.data.baselines
+    is_over = len(contents.trials) >= started.setup.num_trials
+    if known is not None or measure is None or not is_over:
+        return known
+    found = measure()
+    baselines_file.write(started.folder, found)
+    return found
 
 
 @command_line.command(_PROGRAM)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float32, Int
+from pydantic import ConfigDict
 
 from trainers.child import binomial_error
 from trainers.data.dataset import Dataset, Examples
@@ -18,6 +19,8 @@ _PENALTY = 0.1  # of the L2 penalty, as a share of the number of training exampl
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baseline:
     """The share of validation images classified correctly, and its standard error."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # where it is parsed
 
     accuracy: float
     error: float
@@ -34,6 +37,8 @@ class Baselines:
       num_validation: validation images that both were measured on.
       resolution: side in pixels of the images that the linear one saw.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
     majority: Baseline
     linear: Baseline

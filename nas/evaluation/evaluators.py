@@ -1,6 +1,7 @@
 """How a child gets its accuracy: the seam between a search and what it measures."""
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from nas.study.study import trial_seed
 from search_space import references, spaces
 from search_space.space import SearchSpace
 from search_space.spec import ArchSpec, explain
-from trainers import child, surrogate
+from trainers import baselines, child, surrogate
 from trainers.child import ChildConfig
 from trainers.data import catalog, fingerprint
 from trainers.data.dataset import Dataset
@@ -381,6 +382,7 @@ def _data(dataset: Dataset) -> RunData:
         fingerprint=fingerprint.of(dataset),
         splits=dataset.num_examples,
         chance=dataset.chance,
+        baselines=functools.partial(baselines.measure, dataset),
     )
 
 

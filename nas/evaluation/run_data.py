@@ -2,10 +2,11 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nas.options.definition import EvaluationOptions
+from trainers.baselines import Baselines
 from trainers.data import fingerprint
 from trainers.data.fingerprint import Fingerprint
 
@@ -21,12 +22,14 @@ class RunData:
 
     `fingerprint` is None where no data are read. `splits` are their sizes by name.
     `chance` is the accuracy of always naming the largest class of the validation split.
+    `baselines` measures what takes no network; None where no images are read.
     """
 
     description: str
     fingerprint: Fingerprint | None = None
     splits: Mapping[str, int] = dataclasses.field(default_factory=dict)
     chance: float | None = None
+    baselines: Callable[[], Baselines] | None = None
 
 
 def check(recorded: Fingerprint | None, found: Fingerprint | None) -> str | None:

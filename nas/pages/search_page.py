@@ -14,7 +14,7 @@ from nas.options.definition import Definition
 from nas.options.quantity import format_flops, format_metric, format_value
 from nas.pages import drawing, page
 from nas.pages.page import Section, View
-from nas.runs import doubts, journal, results
+from nas.runs import beside, doubts, journal, results
 from nas.runs.run_folder import RunFolder
 from nas.study import confirmation
 from nas.study.confirmation import Standing
@@ -22,6 +22,7 @@ from nas.study.metrics import NUM_PARAMS, Metric
 from nas.study.trial import CompletedTrial, InfeasibleTrial
 from search_space import codec, files
 from search_space.space import SearchSpace
+from trainers.baselines import Baselines
 
 _MAX_FAILURES = 50
 # Pace is judged over this many last children.
@@ -49,6 +50,7 @@ class SearchPage:
         contents: journal.Contents,
         policy: policy_log.Contents,
         *,
+        baselines: Baselines | None = None,
         live: bool = False,
     ) -> View:
         """Returns what there is to see.
@@ -56,6 +58,7 @@ class SearchPage:
         Args:
           contents: the journal.
           policy: what the policy had settled on after each update, if there is one.
+          baselines: what takes no network reaches, once it was measured.
           live: whether the search may be running: then its pace is of interest.
 
         Raises:
@@ -63,8 +66,11 @@ class SearchPage:
         """
         completed = contents.completed
         best = confirmation.best(contents.standings)
+        summary = _summary(contents, best, live=live)
+        if baselines is not None:
+            summary += page.paragraph(f"Beside it: {beside.describe(baselines)}.")
         sections = [
-            Section(id="summary", heading="", html=_summary(contents, best, live=live)),
+            Section(id="summary", heading="", html=summary),
             Section(
                 id="tradeoff",
                 heading=" and ".join(_titles(contents.header.front[:2])),
@@ -205,7 +211,8 @@ def write(
       OSError: if it cannot be written.
     """
     policy = policy_log.read(folder.policy, space.num_choices)
-    view = SearchPage(run, space).view(contents, policy)
+    found = beside.read(folder)
+    view = SearchPage(run, space).view(contents, policy, baselines=found)
     files.write_whole(folder.report, page.interactive(view))
 
 

@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "at_target.json"
 
     @property
+    def baselines(self) -> Path:
+        """What takes no network reaches on the same data."""
+        return self.path / "baselines.json"
+
+    @property
     def pareto(self) -> Path:
         """The children that no other beats in accuracy and the objective."""
         return self.path / "pareto.json"
