@@ -322,13 +322,13 @@ def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
     Raises:
       ValueError: if what it needs cannot be had, or does not go together. One line.
     """
-    if not 1 <= run.evaluation.repeats <= _MAX_REPEATS:
+    if not 1 <= run.search.repeats <= _MAX_REPEATS:
         raise ValueError(
-            f"--repeats must be from 1 to {_MAX_REPEATS}, got {run.evaluation.repeats}"
+            f"--repeats must be from 1 to {_MAX_REPEATS}, got {run.search.repeats}"
         )
     evaluator, data = _build_once(run, space)
-    if run.evaluation.repeats > 1:
-        evaluator = Repeated(evaluator=evaluator, repeats=run.evaluation.repeats)
+    if run.search.repeats > 1:
+        evaluator = Repeated(evaluator=evaluator, repeats=run.search.repeats)
     return evaluator, data
 
 

@@ -70,6 +70,8 @@ class SearchOptions:
     of your own."""
     rewards_per_update: Annotated[int, _COUNT] = 5
     """The controller learns whenever this many rewards have arrived."""
+    repeats: Annotated[int, _COUNT] = 1
+    """Trainings of each child, from seeds of their own: the reward is of their mean."""
     seed: Annotated[int, _COUNT] = 0
     """Seed of the controller, the children and the validation split."""
 
@@ -135,8 +137,6 @@ class EvaluationOptions:
     """Let TensorFlow Datasets fetch and prepare what is missing."""
     validation: Annotated[int | None, _COUNT] = None
     """Training images held out to measure children; by default a share of them."""
-    repeats: Annotated[int, _COUNT] = 1
-    """Trainings of each child, from seeds of their own: the reward is of their mean."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
