@@ -75,9 +75,9 @@ def cluster() -> Iterator[Callable[[], Mapping[str, float]]]:
                 runtime_env={"env_vars": dict(allocator.environment())},
             )
         except Exception as error:
-            if (
-                type(error) is not Exception
-            ):  # Ray's own, where processes do not come up
+            # Where its processes do not come up, Ray raises a bare Exception, which
+            # no narrower clause can name. All others go on as they are.
+            if type(error) is not Exception:
                 raise
             raise ResourceError(
                 f"Ray did not start: {' '.join(str(error).split())}; try again when "
