@@ -192,8 +192,8 @@ class _Residuals:
 
 
 @dataclasses.dataclass(frozen=True)
-class _BlockPlan:
-    """Which units a block runs: positions in the network's list."""
+class _UnitPositions:
+    """The units that a block runs, as positions in the network's list."""
 
     units: tuple[int, ...]
     skip: bool
@@ -205,7 +205,7 @@ class Network:
     """The static part of a network: units and wiring."""
 
     units: tuple[UnitDef, ...]
-    blocks: tuple[_BlockPlan, ...]
+    blocks: tuple[_UnitPositions, ...]
     dtype: str
 
 
@@ -230,7 +230,7 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
         return len(defs) - 1
 
     blocks = tuple(
-        _BlockPlan(
+        _UnitPositions(
             units=tuple(add(unit) for unit in block.units),
             skip=block.skip,
             shortcut=None if block.shortcut is None else add(block.shortcut),
