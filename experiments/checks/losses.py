@@ -23,8 +23,8 @@ cannot be had or a command fails.
 Measured (JAX 0.10.2, CPU) on "bottlenecks at 8 pixels" alone: a commit whose weights do
 not decay is beyond rounding, with losses that differ by 1.5e-3 at most, where nudged
 weights make 1.0e-4. A decay of 1e-5 would be within rounding there: 5.7e-4, and 9.8e-4.
-Two commits between which only names changed: the same to the bit. All five together have
-not been run with this verdict yet.
+Two commits between which only names changed: the same to the bit. All five together
+have not been run with this verdict yet.
 """
 
 import dataclasses
