@@ -22,7 +22,7 @@ class Backbone(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "batch height width channels"], mode: Mode
-    ) -> dict[int, Maps]:
+    ) -> dict[int, Float[Array, "batch _ _ _"]]:
         """Returns the maps by stride, as `search_space.layers.feature_maps` has them.
 
         The one of the largest stride is the last block's output.
