@@ -104,14 +104,17 @@ def _fold_unit(unit: nnx.Module) -> Any:
             return unit
 
 
+Arrays = nnx.State[str, nnx.Variable[Array]]
+
+
 def logits_of(
     network: Classifier,
-) -> tuple[Callable[..., Float[Array, "batch classes"]], nnx.State]:
+) -> tuple[Callable[..., Float[Array, "batch classes"]], Arrays]:
     """Returns a function of (arrays, images) to be jitted, and the arrays."""
     graphdef, arrays = nnx.split(network)
 
     def logits(
-        arrays: nnx.State, images: Float[Array, "batch height width channels"]
+        arrays: Arrays, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
         return nnx.merge(graphdef, arrays)(images)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx  # pyright: ignore[reportMissingImports]
-from flax import nnx
 from jaxtyping import Float
 from onnx import (  # pyright: ignore[reportMissingImports]
     TensorProto,
@@ -200,5 +199,5 @@ def _window(kernel: int, stride: int, padding: Padding) -> dict[str, list[int] |
     return {"kernel_shape": [kernel, kernel], "strides": [stride, stride], **pads}
 
 
-def _array(variable: nnx.Variable) -> np.ndarray:
+def _array(variable: saved.Variable) -> np.ndarray:
     return np.asarray(variable[...])

@@ -1,7 +1,5 @@
 """Blocks of units and how they are wired, as `search_space.layers` has them."""
 
-from typing import assert_never
-
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
@@ -78,8 +76,6 @@ class BlockBuilder:
                 units = self._mbconv_layer(block, stage)
             case BottleneckStage() as stage:
                 units = self._bottleneck_layer(block, stage)
-            case never:
-                assert_never(never)
         shortcut = self._shortcut(block)
         return NetworkBlock(units, skip=block.skip != "none", shortcut=shortcut)
 
