@@ -36,7 +36,7 @@ class Plan:
     definition: Definition
     space: SearchSpace
     reward: Reward
-    controller: Controller
+    controller: Controller[Any]
     evaluator: Evaluator
     data: RunData
 

@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,7 +115,7 @@ class Worker:
 @contextlib.contextmanager
 def workers(
     side: str, config: ChildConfig, batches: Path
-) -> Iterator[Sequence[Worker]]:
+) -> Generator[Sequence[Worker]]:
     """One worker for each core that this process may use."""
     started = [
         Worker(side, core, config, batches) for core in sorted(os.sched_getaffinity(0))

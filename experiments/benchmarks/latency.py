@@ -19,6 +19,9 @@ By the wall clock on a core of a Xeon (results/latency.json): ours 14.6 ms, grou
 was disturbed, and took up to twice as long; hence the median round.
 """
 
+# torch's types are unknown where it is not installed, as for `make test`.
+# pyright: reportUnknownParameterType=false
+
 import dataclasses
 import json
 import statistics

@@ -42,6 +42,8 @@ from trainers.tasks.classification import Classification
 ROUNDS = 8
 STEPS = 4
 STRENGTHS = Strengths(weight_decay=1e-5, label_smoothing=0.1)
+Arrays = nnx.State[str, nnx.Variable[jax.Array]]
+
 MATRIX = 1024  # side of the product that gives the machine's peak
 
 
@@ -191,14 +193,27 @@ def plain_step(model: classifier.Classifier, recipe: Recipe) -> tuple[Any, list[
     params, stats = jax.tree.map(lambda a: jnp.array(a, copy=True), (params, stats))
     rule = optim.chain(recipe.optimizer)
 
-    def loss_of(params, stats, images, labels, inputs):
+    def loss_of(
+        params: Arrays,
+        stats: Arrays,
+        images: jax.Array,
+        labels: jax.Array,
+        inputs: StepInputs,
+    ) -> tuple[jax.Array, Arrays]:
         merged = nnx.merge(graphdef, params, stats, copy=True)
         logits = merged(images, Mode(train=True, momentum=inputs.norm_momentum))
         loss = recipe.task.loss(logits, (labels,), inputs.strengths)
         return loss, nnx.state(merged, nnx.BatchStat)
 
     @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def step(params, stats, optimizer, images, labels, inputs):
+    def step(
+        params: Arrays,
+        stats: Arrays,
+        optimizer: optax.OptState,
+        images: jax.Array,
+        labels: jax.Array,
+        inputs: StepInputs,
+    ) -> tuple[Any, Arrays, optax.OptState, jax.Array]:
         (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(
             params, stats, images, labels, inputs
         )
@@ -228,7 +243,7 @@ def _norm_ms(shape: tuple[int, ...]) -> float:
     x, channel = jnp.ones(shape), jnp.ones(shape[-1])
 
     @partial(jax.jit, compiler_options=compilation.options())
-    def both(x, channel):
+    def both(x: jax.Array, channel: jax.Array) -> tuple[jax.Array, tuple[jax.Array]]:
         y, vjp, _ = jax.vjp(
             lambda x: (lambda y, *rest: (y, rest))(
                 *normalize_batch(  # pyright: ignore[reportGeneralTypeIssues]
@@ -248,7 +263,9 @@ def _optimizer_ms(recipe: Recipe, shapes: list[tuple[int, ...]]) -> float:
     params = tuple(map(jnp.ones, shapes))
 
     @partial(jax.jit, compiler_options=compilation.options())
-    def update(params, state):
+    def update(
+        params: tuple[jax.Array, ...], state: optax.OptState
+    ) -> tuple[optax.Params, optax.OptState]:
         updates, state = rule.update(
             params,
             state,

@@ -5,6 +5,9 @@ one thread. Networks are built from the same layers as ours, so they have the sa
 parameters; padding is PyTorch's, which costs the same.
 """
 
+# torch's types are unknown where it is not installed, as for `make test`.
+# pyright: reportUnknownParameterType=false, reportUntypedBaseClass=false
+
 import dataclasses
 import math
 

@@ -37,6 +37,8 @@ from trainers import optim
 from trainers.networks import classifier
 from trainers.networks.units import Mode
 
+Arrays = nnx.State[str, nnx.Variable[jax.Array]]
+
 TOLERANCE = 0.05
 BATCH = 8
 RESOLUTIONS = (96, 160, 224)
@@ -83,8 +85,14 @@ def _training_bytes(spec: ArchSpec) -> int:
     graphdef, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     rule = optim.chain(optim.Optimizer(name="adamw"))
 
-    def step(params, stats, state, images, labels):
-        def loss_of(params):
+    def step(
+        params: Arrays,
+        stats: Arrays,
+        state: optax.OptState,
+        images: jax.Array,
+        labels: jax.Array,
+    ) -> tuple[optax.Updates, Arrays, optax.OptState]:
+        def loss_of(params: Arrays) -> tuple[jax.Array, Arrays]:
             network = nnx.merge(graphdef, params, stats, copy=True)
             logits = network(images, Mode(train=True, momentum=0.9))
             loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)

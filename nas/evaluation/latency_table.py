@@ -31,7 +31,7 @@ from search_space.spec import (
 )
 from trainers.deploy import latency
 from trainers.networks import classifier
-from trainers.networks.blocks import Block
+from trainers.networks.blocks import NetworkBlock
 
 _MAX_BYTES = 2**26  # a block takes some 200, and a space has thousands at most
 _PROGRESS = 100  # blocks between two lines on the screen
@@ -248,7 +248,7 @@ def _stages(offered: StageChoices) -> Iterator[Stage]:
         yield offered.build(**dict(zip(offered.choices, values, strict=True)))
 
 
-def _network_block(block: layers.Block, base: ArchSpec) -> Block:
+def _network_block(block: layers.Block, base: ArchSpec) -> NetworkBlock:
     """Builds the module of one block, inside a network that is thrown away."""
     part = block.spec
     if isinstance(part, Stem):

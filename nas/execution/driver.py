@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +298,7 @@ def _carry_on(
 
 
 @contextlib.contextmanager
-def _study(started: Started) -> Iterator[Study]:
+def _study(started: Started) -> Generator[Study]:
     setup, folder = started.setup, started.folder
     with RunStore(folder, started.contents) as kept:
         study = Study(
@@ -321,7 +321,7 @@ def _study(started: Started) -> Iterator[Study]:
 
 
 @contextlib.contextmanager
-def _watched(started: Started, study: Study, console: Console) -> Iterator[None]:
+def _watched(started: Started, study: Study, console: Console) -> Generator[None]:
     """Shows the study on the screen, logs it, and tells the callbacks of it."""
     progress = Progress(
         num_trials=started.setup.num_trials,

@@ -27,7 +27,7 @@ def run(study: Study, evaluator: Evaluator, *, check: Callable[[], None]) -> Non
     while (trial := study.next_trial()) is not None:
         try:
             outcome = evaluate(trial.spec, trial.seed)
-        except Exception as error:  # an evaluator may be anybody's
+        except Exception as error:  # an evaluator may be anybody's, and raise anything
             raise EvaluationError(_explain(error, trial)) from error
         study.finish(trial, outcome, worker)
         check()

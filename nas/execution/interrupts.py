@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import FrameType
 from typing import NoReturn, Self
 
@@ -36,7 +36,7 @@ class Interrupts:
             signal.signal(number, self._handle)
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
+    def deferred(self) -> Generator[None]:
         """Holds the first signal back until `check` is called.
 
         An exception out of a handler can come up in the middle of anything, callbacks

@@ -17,7 +17,7 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import ray
@@ -45,7 +45,7 @@ _FRAME = re.compile(r'  File "([^"\n]+)", line (\d+), in (\S+)')
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Callable[[], Mapping[str, float]]]:
+def cluster() -> Generator[Callable[[], Mapping[str, float]]]:
     """Connects to RAY_ADDRESS, or starts Ray on this machine.
 
     Yields what tells its resources, in Ray's names, at any moment.
@@ -75,9 +75,9 @@ def cluster() -> Iterator[Callable[[], Mapping[str, float]]]:
                 runtime_env={"env_vars": dict(allocator.environment())},
             )
         except Exception as error:
-            if (
-                type(error) is not Exception
-            ):  # Ray's own, where processes do not come up
+            # Where its processes do not come up, Ray raises a bare Exception, which
+            # no narrower clause can name. All others go on as they are.
+            if type(error) is not Exception:
                 raise
             raise ResourceError(
                 f"Ray did not start: {' '.join(str(error).split())}; try again when "
@@ -90,7 +90,7 @@ def cluster() -> Iterator[Callable[[], Mapping[str, float]]]:
 
 
 @contextlib.contextmanager
-def _kept_to_this_machine() -> Iterator[None]:
+def _kept_to_this_machine() -> Generator[None]:
     """Has `ray.init` believe that this system allows no clusters, as on macOS.
 
     Elsewhere it takes 127.0.0.1 to mean whatever address other machines know this one

@@ -5,13 +5,14 @@ import re
 from nas.study.metrics import Metric
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
-_PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?([KMGBT]?)", re.ASCII)
+_NUMBER = r"(?P<digits>\d+(?:\.\d*)?|\.\d+)(?:E(?P<exponent>[+-]?\d{1,2}))?"
+_PATTERN = re.compile(_NUMBER + r"(?P<unit>[KMGBT]?)", re.ASCII)
 _LARGEST = 10**18
 _COUNTED_UNITS = ("multiply-adds", "parameters")
 
 _PREFIXES = "KMGT"
 _BYTES_PATTERN = re.compile(
-    r"(\d+(?:\.\d*)?|\.\d+)(?:E([+-]?\d{1,2}))?\s*(?:([KMGT])(I?)B|B)?", re.ASCII
+    _NUMBER + r"\s*(?:(?P<prefix>[KMGT])(?P<binary>I?)B|B)?", re.ASCII
 )
 _TIME_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _TIME_PATTERN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s)", re.ASCII)
@@ -34,16 +35,13 @@ def parse_flops(text: str) -> int:
             "FLOPS must be a number of multiply-adds with an optional unit "
             f"K, M, G, B or T, got {text[:40]!r}; write 400M, 0.4B or 4e8"
         )
-    digits, exponent, unit = match.groups()
-    if len(digits) > 40:  # noqa: PLR2004  (keeps float() cheap and finite)
-        raise ValueError(f"FLOPS must have at most 40 digits, got {len(digits)}")
-    value = round(float(digits) * 10.0 ** int(exponent or 0) * _UNITS[unit])
-    if not 1 <= value <= _LARGEST:
-        raise ValueError(
-            f"FLOPS must be between 1 and 1e18, got {text[:40]!r}; write 400M for "
-            "EfficientNet-B0's size"
-        )
-    return value
+    return _whole(
+        "FLOPS",
+        text,
+        match,
+        scale=_UNITS[match["unit"]],
+        remedy="write 400M for EfficientNet-B0's size",
+    )
 
 
 def format_flops(num_macs: float) -> str:
@@ -115,15 +113,22 @@ def parse_bytes(text: str) -> int:
             "memory must be a number of bytes with an optional unit KB, MB, GB, TB, "
             f"KiB, MiB, GiB or TiB, got {text[:40]!r}; write 2GB, 512MiB or 2e9"
         )
-    digits, exponent, prefix, binary = match.groups()
+    base = 1024 if match["binary"] else 1000
+    power = _PREFIXES.index(match["prefix"]) + 1 if match["prefix"] else 0
+    return _whole("memory in bytes", text, match, scale=base**power, remedy="write 2GB")
+
+
+def _whole(
+    what: str, text: str, match: re.Match[str], *, scale: int, remedy: str
+) -> int:
+    """Returns the count that `text` stands for, whose pattern gave `match`."""
+    digits = match["digits"]
     if len(digits) > 40:  # noqa: PLR2004  (keeps float() cheap and finite)
-        raise ValueError(f"memory must have at most 40 digits, got {len(digits)}")
-    base = 1024 if binary else 1000
-    scale = base ** (_PREFIXES.index(prefix) + 1) if prefix else 1
-    value = round(float(digits) * 10.0 ** int(exponent or 0) * scale)
+        raise ValueError(f"{what} must have at most 40 digits, got {len(digits)}")
+    value = round(float(digits) * 10.0 ** int(match["exponent"] or 0) * scale)
     if not 1 <= value <= _LARGEST:
         raise ValueError(
-            f"memory must be between 1 and 1e18 bytes, got {text[:40]!r}; write 2GB"
+            f"{what} must be between 1 and 1e18, got {text[:40]!r}; {remedy}"
         )
     return value
 

@@ -38,7 +38,7 @@ def _parse_phis(arguments: list[str]) -> tuple[float, ...]:
 
 _Phis = Annotated[
     tuple[float, ...] | None,
-    tyro.constructors.PrimitiveConstructorSpec(
+    tyro.constructors.PrimitiveConstructorSpec[tuple[float, ...] | None](
         nargs=1,
         metavar="PHI,PHI...",
         instance_from_str=_parse_phis,

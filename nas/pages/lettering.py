@@ -21,8 +21,10 @@ Font = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 SIZE = 12  # pixels
 _SUFFIXES = (".ttf", ".otf", ".ttc")
 _MOST_FONTS = 500  # looked through: a second, where none has the letters
-_ODD = ("bold", "italic", "oblique", "light", "black", "thin", "mono", "serif")
-_ODD += ("math", "symbol", "emoji", "condensed")
+_ODD = (
+    *("bold", "italic", "oblique", "light", "black", "thin", "mono", "serif"),
+    *("math", "symbol", "emoji", "condensed"),
+)
 _UNASSIGNED = "\U0010fffe"  # never a letter: what it looks like is no letter
 
 

@@ -158,7 +158,9 @@ class _Connection(H11Protocol):
         """Ends the connection if nothing has moved, and the server is not at work."""
         if self not in self.connections:
             return
-        at_work = self.cycle is not None and not self.cycle.response_started
+        # None until the first request, whatever uvicorn's annotation says.
+        served = self.cycle is not None  # pyright: ignore[reportUnnecessaryComparison]
+        at_work = served and not self.cycle.response_started
         if self._moved == last and not at_work:
             self.transport.abort()
             return

@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from search_space import files
@@ -87,7 +87,7 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Generator[None]:
         """Holds the folder for one search; the system lets go when the process dies.
 
         Raises:

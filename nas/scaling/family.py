@@ -11,6 +11,8 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
 from nas.options.quantity import format_bytes, format_flops
 from nas.options.scaling import (
     OPTIMIZER_SLOTS,
@@ -159,7 +161,11 @@ def write(folder: RunFolder, family: Family) -> None:
     """
     rows = [_row(family, member) for member in family.members]
     for member, row in zip(family.members, rows, strict=True):
-        found = {"family": family.found, **row, "versions": provenance.versions()}
+        found: dict[str, JsonValue] = {
+            "family": family.found,
+            **row,
+            "versions": {**provenance.versions()},
+        }
         text = codec.dumps(member.spec, found=found)
         files.write_whole(folder.path / row["file"], text)
     options = family.definition.family
@@ -174,7 +180,7 @@ def write(folder: RunFolder, family: Family) -> None:
             "optimizer": family.definition.child.optimizer,
         },
         "members": rows,
-        "versions": provenance.versions(),
+        "versions": {**provenance.versions()},
         "git_commit": provenance.git_commit(),
     }
     files.write_whole(folder.family, json.dumps(document, indent=2) + "\n")

@@ -153,8 +153,8 @@ class Proposals:
             "pending": _rows(self._pending, width),
             "arrived": _rows(arrived, width),
             "arrived_rewards": np.array(rewards, np.float64),
-            "lowest": np.float64(lowest),
-            "num_updates": np.int64(self._num_updates),
+            "lowest": np.array(lowest, np.float64),
+            "num_updates": np.array(self._num_updates, np.int64),
         }
 
     def restore(

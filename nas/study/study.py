@@ -243,9 +243,9 @@ class Study:
     def _snapshot(self) -> dict[str, NDArray[Any]]:
         pending = [t.index for t in self._trials.values()]
         return self._proposals.snapshot() | {
-            "num_finished": np.int64(self._num_finished),
+            "num_finished": np.array(self._num_finished, np.int64),
             "told": np.frombuffer(self._told.digest(), np.uint8),
-            "asked": np.int64(self._asked),
+            "asked": np.array(self._asked, np.int64),
             "free": np.array(self._free, np.int64),
             "pending_indices": np.array(pending, np.int64),
         }

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -172,7 +172,7 @@ class Run:
         return time.perf_counter() - self._compiled
 
     @contextlib.contextmanager
-    def _compilation_apart(self) -> Iterator[None]:
+    def _compilation_apart(self) -> Generator[None]:
         """Takes what is compiled in the block out of the clock's time."""
         before, began = self._compiling.seconds, time.perf_counter()
         yield

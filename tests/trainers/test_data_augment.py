@@ -1,6 +1,7 @@
 """Augmentation against what it may do to a small picture."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ def test_shift_moves_by_every_offset_and_repeats_the_border():
     allowed = {
         padded[y : y + 5, x : x + 5].tobytes() for y in range(3) for x in range(3)
     }
-    images = np.tile(picture[None, :, :, None], (400, 1, 1, 1))
+    images = jnp.tile(picture[None, :, :, None], (400, 1, 1, 1))
     shifted = np.asarray(geometric.shift(jax.random.key(0), images, 1))[..., 0]
     # Each of nine is missed by 400 draws with odds 9 * (8/9)**400 < 1e-19.
     assert {image.tobytes() for image in shifted} == allowed
@@ -22,7 +23,7 @@ def test_shift_moves_by_every_offset_and_repeats_the_border():
 def test_flip_mirrors_half_of_the_images_left_to_right():
     picture = np.arange(6, dtype=np.float32).reshape(1, 2, 3, 1)
     flipped = np.asarray(
-        geometric.flip(jax.random.key(0), np.tile(picture, (1000, 1, 1, 1)))
+        geometric.flip(jax.random.key(0), jnp.tile(picture, (1000, 1, 1, 1)))
     )
     mirrored = (flipped == picture[:, :, ::-1]).all((1, 2, 3))
     same = (flipped == picture).all((1, 2, 3))
@@ -33,7 +34,7 @@ def test_flip_mirrors_half_of_the_images_left_to_right():
 
 def test_none_leaves_images_alone():
     images = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype(np.float32)
-    got = geometric.apply(jax.random.key(0), images, geometric.NONE)
+    got = geometric.apply(jax.random.key(0), jnp.asarray(images), geometric.NONE)
     np.testing.assert_array_equal(got, images)
 
 

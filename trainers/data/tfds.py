@@ -19,8 +19,10 @@ from trainers.data.dataset import DataSource, Examples, Image
 from trainers.runtime import optional
 
 # Sets of signs, which a mirror makes into other signs or into none.
-_NOT_MIRRORED = ("mnist", "emnist", "kmnist", "binarized_mnist", "omniglot")
-_NOT_MIRRORED += ("svhn_cropped", "mnist_corrupted", "quickdraw_bitmap", "cmaterdb")
+_NOT_MIRRORED = (
+    *("mnist", "emnist", "kmnist", "binarized_mnist", "omniglot"),
+    *("svhn_cropped", "mnist_corrupted", "quickdraw_bitmap", "cmaterdb"),
+)
 
 _NAME = re.compile(r"[a-z]\w*(/[\w.\-]+)?(:\d+\.\d+\.\d+)?")
 _PROBE_SECONDS = 5.0

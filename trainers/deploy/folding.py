@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from search_space.spec import Activation, Padding
 from trainers.networks.backbone import Backbone
-from trainers.networks.blocks import Block
+from trainers.networks.blocks import NetworkBlock
 from trainers.networks.classifier import Classifier, classifier_of
 from trainers.networks.depthwise import depthwise_conv, lax_padding
 from trainers.networks.normalization import activate
@@ -86,14 +86,14 @@ def fold(network: Classifier) -> Classifier:
     return Classifier(folded, fold_block(network.head), "float32")
 
 
-def fold_block(block: Block) -> Block:
+def fold_block(block: NetworkBlock) -> NetworkBlock:
     """Returns one block folded."""
     shortcut = None if block.shortcut is None else _fold_unit(block.shortcut)
     units = [_fold_unit(unit) for unit in block.units]
-    return Block(units, skip=block.skip, shortcut=shortcut)
+    return NetworkBlock(units, skip=block.skip, shortcut=shortcut)
 
 
-# A folded unit is called as the one it replaces; `Block` asks no more of it.
+# A folded unit is called as the one it replaces; `NetworkBlock` asks no more of it.
 def _fold_unit(unit: nnx.Module) -> Any:
     match unit:
         case ConvUnit():
@@ -104,14 +104,17 @@ def _fold_unit(unit: nnx.Module) -> Any:
             return unit
 
 
+Arrays = nnx.State[str, nnx.Variable[Array]]
+
+
 def logits_of(
     network: Classifier,
-) -> tuple[Callable[..., Float[Array, "batch classes"]], nnx.State]:
+) -> tuple[Callable[..., Float[Array, "batch classes"]], Arrays]:
     """Returns a function of (arrays, images) to be jitted, and the arrays."""
     graphdef, arrays = nnx.split(network)
 
     def logits(
-        arrays: nnx.State, images: Float[Array, "batch height width channels"]
+        arrays: Arrays, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
         return nnx.merge(graphdef, arrays)(images)
 

@@ -22,7 +22,7 @@ from flax import nnx
 from search_space.spec import ArchSpec
 from trainers.deploy import folding, saved
 from trainers.networks import classifier
-from trainers.networks.blocks import Block
+from trainers.networks.blocks import NetworkBlock
 from trainers.networks.units import EVALUATION, Mode
 from trainers.runtime import optional
 
@@ -133,7 +133,9 @@ def network_call(spec: ArchSpec, *, batch_size: int) -> Callable[[], object]:
     return _call(network, _images(spec, batch_size))
 
 
-def block_call(block: Block, *, in_channels: int, in_size: int) -> Callable[[], object]:
+def block_call(
+    block: NetworkBlock, *, in_channels: int, in_size: int
+) -> Callable[[], object]:
     """Returns what runs one block of a network alone, compiled, for one image."""
     maps = np.random.default_rng(0).normal(size=(1, in_size, in_size, in_channels))
     return _call(folding.fold_block(block), maps.astype(np.float32), EVALUATION)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx  # pyright: ignore[reportMissingImports]
-from flax import nnx
 from jaxtyping import Float
 from onnx import (  # pyright: ignore[reportMissingImports]
     TensorProto,
@@ -19,7 +18,7 @@ from onnx import (  # pyright: ignore[reportMissingImports]
 
 from search_space.spec import Activation, Padding
 from trainers.deploy import folding, saved
-from trainers.networks.blocks import Block
+from trainers.networks.blocks import NetworkBlock
 from trainers.networks.units import ClassifierUnit, PoolShortcut, SqueezeExciteUnit
 
 OPSET = 17  # of 2022; every runtime of the last years reads it
@@ -87,7 +86,7 @@ class _Tape:
         )
         return output
 
-    def block(self, x: str, channels: int, block: Block) -> tuple[str, int]:
+    def block(self, x: str, channels: int, block: NetworkBlock) -> tuple[str, int]:
         """Appends a block; returns its output and how many channels that has."""
         added, in_channels = None, channels
         if block.skip:
@@ -200,5 +199,5 @@ def _window(kernel: int, stride: int, padding: Padding) -> dict[str, list[int] |
     return {"kernel_shape": [kernel, kernel], "strides": [stride, stride], **pads}
 
 
-def _array(variable: nnx.Variable) -> np.ndarray:
+def _array(variable: saved.Variable) -> np.ndarray:
     return np.asarray(variable[...])

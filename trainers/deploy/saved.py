@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -88,7 +88,11 @@ class Model:
     metadata: ModelMetadata
 
 
-def variables(network: Classifier) -> dict[str, nnx.Variable]:
+Variable = nnx.Variable[Any]
+"""Of an array: NumPy's as it is drawn or read, JAX's after training."""
+
+
+def variables(network: Classifier) -> dict[str, Variable]:
     """Returns the network's live arrays by name, such as `blocks.0.units.0.kernel`.
 
     Setting one of them (`set_value`) changes the network.
@@ -108,7 +112,7 @@ def arrays(network: Classifier) -> dict[str, np.ndarray]:
     }
 
 
-def names_of(network: Classifier, wanted: Collection[nnx.Variable]) -> list[str]:
+def names_of(network: Classifier, wanted: Collection[Variable]) -> list[str]:
     """Returns the names of some of the network's own arrays, in the order given."""
     names = {id(variable): name for name, variable in variables(network).items()}
     return [names[id(variable)] for variable in wanted]

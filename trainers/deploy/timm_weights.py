@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
-from flax import nnx
 
 from search_space.spec import MAX_CLASSES, ArchSpec, MBConvStage
 from trainers.deploy import saved
@@ -22,6 +21,7 @@ from trainers.networks.units import (
     ClassifierUnit,
     ConvUnit,
     DepthwiseUnit,
+    PoolShortcut,
     SqueezeExciteUnit,
 )
 
@@ -124,6 +124,8 @@ def copy_weights(
                 case ClassifierUnit():
                     _assign(unit.kernel, weights, f"{name}.weight", (1, 0))
                     _assign(unit.bias, weights, f"{name}.bias")
+                case PoolShortcut():
+                    pass  # has no weights
     left = [name for name in weights if not name.endswith("num_batches_tracked")]
     if left:
         raise WeightsError(
@@ -184,7 +186,7 @@ def _take(weights: Weights, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _assign(
-    variable: nnx.Variable,
+    variable: saved.Variable,
     weights: Weights,
     name: str,
     order: tuple[int, ...] = (0,),
@@ -194,7 +196,7 @@ def _assign(
     variable.set_value(np.ascontiguousarray(array.transpose(np.argsort(order))))
 
 
-def _copy_depthwise(kernel: nnx.Variable, weights: Weights, name: str) -> None:
+def _copy_depthwise(kernel: saved.Variable, weights: Weights, name: str) -> None:
     height, width, channels = kernel.shape
     array = _take(weights, name, (channels, 1, height, width))
     kernel.set_value(np.ascontiguousarray(array[:, 0].transpose(1, 2, 0)))

@@ -9,20 +9,20 @@ from jaxtyping import Array, Float
 
 from search_space import layers
 from search_space.spec import ArchSpec
-from trainers.networks.blocks import Block, BlockBuilder
+from trainers.networks.blocks import BlockBuilder, NetworkBlock
 from trainers.networks.units import Maps, Mode
 
 
 class Backbone(nnx.Module):
     """Blocks in a chain; `strides` has each one's, from the image on."""
 
-    def __init__(self, blocks: list[Block], strides: Sequence[int]) -> None:
+    def __init__(self, blocks: list[NetworkBlock], strides: Sequence[int]) -> None:
         self.blocks = nnx.List(blocks)
         self.strides = tuple(strides)
 
     def __call__(
         self, x: Float[Array, "batch height width channels"], mode: Mode
-    ) -> dict[int, Maps]:
+    ) -> dict[int, Float[Array, "batch _ _ _"]]:
         """Returns the maps by stride, as `search_space.layers.feature_maps` has them.
 
         The one of the largest stride is the last block's output.

@@ -1,7 +1,5 @@
 """Blocks of units and how they are wired, as `search_space.layers` has them."""
 
-from typing import assert_never
-
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
@@ -29,7 +27,7 @@ from trainers.networks.units import (
 )
 
 
-class Block(nnx.Module):
+class NetworkBlock(nnx.Module):
     """Units in a chain; the last one adds the shortcut.
 
     `shortcut` maps the block's input to what is added; where `skip` is true and it is
@@ -63,7 +61,7 @@ class BlockBuilder:
             padding=spec.padding, norm_epsilon=spec.norm_epsilon
         )
 
-    def block(self, block: layers.Block) -> Block:
+    def block(self, block: layers.Block) -> NetworkBlock:
         """Returns the units of a block, whatever part of the network it is."""
         match block.spec:
             case Stem() as stem:
@@ -78,10 +76,8 @@ class BlockBuilder:
                 units = self._mbconv_layer(block, stage)
             case BottleneckStage() as stage:
                 units = self._bottleneck_layer(block, stage)
-            case never:
-                assert_never(never)
         shortcut = self._shortcut(block)
-        return Block(units, skip=block.skip != "none", shortcut=shortcut)
+        return NetworkBlock(units, skip=block.skip != "none", shortcut=shortcut)
 
     def _shortcut(self, block: layers.Block) -> Unit | None:
         match block.skip:

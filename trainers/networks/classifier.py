@@ -9,20 +9,20 @@ from search_space import layers
 from search_space.spec import ArchSpec
 from trainers.networks import backbone
 from trainers.networks.backbone import Backbone, mode_of_block
-from trainers.networks.blocks import Block, BlockBuilder
+from trainers.networks.blocks import BlockBuilder, NetworkBlock
 from trainers.networks.units import EVALUATION, ClassifierUnit, Mode
 
 
 class Classifier(nnx.Module):
     """A whole network: images `[batch, height, width, channels]` to logits."""
 
-    def __init__(self, backbone: Backbone, head: Block, dtype: str) -> None:
+    def __init__(self, backbone: Backbone, head: NetworkBlock, dtype: str) -> None:
         self.backbone = backbone
         self.head = head
         self.dtype = dtype
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[NetworkBlock]:
         """The backbone's blocks and the head, as `search_space.layers.blocks` has them.
 
         By their position in it go the names of weights and the random keys.

@@ -25,6 +25,9 @@ _MOST_IN_TILE = 7  # output positions; measured: more are slower, and 7 divides 
 _DIMS = ("NHWC", "HWIO", "NHWC")
 
 Images = Float[Array, "batch height width channels"]
+Outputs = Float[Array, "batch rows columns channels"]
+Padded = Float[Array, "group padded_height padded_width channels"]
+PaddedGrads = Float[Array, "group padded_rows padded_columns channels"]
 Kernel = Float[Array, "kernel kernel channels"]
 
 
@@ -39,7 +42,7 @@ class _Window(NamedTuple):
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def depthwise_conv(
     x: Images, kernel: Kernel, stride: int, padding: Padding = "same"
-) -> Images:
+) -> Outputs:
     """Convolves each channel with its own kernel.
 
     Args:
@@ -62,12 +65,12 @@ def depthwise_conv(
 
 def _forward(
     x: Images, kernel: Kernel, stride: int, padding: Padding
-) -> tuple[Images, tuple[Images, Kernel]]:
+) -> tuple[Outputs, tuple[Images, Kernel]]:
     return depthwise_conv(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(
-    stride: int, padding: Padding, residuals: tuple[Images, Kernel], grad: Images
+    stride: int, padding: Padding, residuals: tuple[Images, Kernel], grad: Outputs
 ) -> tuple[Images, Kernel]:
     x, kernel = residuals
     return lax.platform_dependent(
@@ -87,7 +90,7 @@ def lax_padding(padding: Padding, kernel: int) -> str | list[tuple[int, int]]:
     return "SAME" if padding == "same" else [(kernel // 2, kernel // 2)] * 2
 
 
-def native_conv(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Images:
+def native_conv(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Outputs:
     """The same by XLA's grouped convolution, on any device."""
     return lax.conv_general_dilated(
         x,
@@ -100,7 +103,7 @@ def native_conv(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Ima
 
 
 def _native_gradients(
-    stride: int, padding: Padding, x: Images, kernel: Kernel, grad: Images
+    stride: int, padding: Padding, x: Images, kernel: Kernel, grad: Outputs
 ) -> tuple[Images, Kernel]:
     _, vjp = jax.vjp(partial(native_conv, stride, padding), x, kernel)
     return vjp(grad)
@@ -134,15 +137,15 @@ def _reach(size: int, window: _Window) -> tuple[int, int]:
     return before - taps.start, max(0, after)
 
 
-def _frame(group: int, like: Images, pads: Sequence[tuple[int, int]]) -> Images:
+def _frame(group: int, like: Images, pads: Sequence[tuple[int, int]]) -> Padded:
     """Zeros for `group` images with their padding."""
     height, width = (n + sum(p) for n, p in zip(like.shape[1:3], pads, strict=True))
     return jnp.zeros((group, height, width, like.shape[3]), like.dtype)
 
 
 def _fill(
-    frame: Images, images: Images, first: Array, pads: Sequence[tuple[int, int]]
-) -> Images:
+    frame: Padded, images: Images, first: Array, pads: Sequence[tuple[int, int]]
+) -> Padded:
     """Puts the images from `first` on inside the padding.
 
     Written into memory that a loop hands on. An operation that pads would be fused
@@ -152,7 +155,9 @@ def _fill(
     return lax.dynamic_update_slice(frame, group, (0, pads[0][0], pads[1][0], 0))
 
 
-def _window(padded: Images, i: int, j: int, rows: int, columns: int, stride: int):
+def _window(
+    padded: Padded, i: int, j: int, rows: int, columns: int, stride: int
+) -> Float[Array, "group {rows} {columns} channels"]:
     return padded[
         :,
         i : i + (rows - 1) * stride + 1 : stride,
@@ -160,7 +165,7 @@ def _window(padded: Images, i: int, j: int, rows: int, columns: int, stride: int
     ]
 
 
-def _shifted(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Images:
+def _shifted(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Outputs:
     kernel32 = kernel.astype(jnp.float32)
     over = _Window(kernel.shape[0], stride, padding)
     batch, *sides, channels = x.shape
@@ -169,7 +174,9 @@ def _shifted(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Images
     pads = [_reach(n, over) for n in sides]
     group = _group_size(batch, 4 * x[0].nbytes)
 
-    def convolve_group(index: Array, carried: tuple[Images, Images]):
+    def convolve_group(
+        index: Array, carried: tuple[Padded, Outputs]
+    ) -> tuple[Padded, Outputs]:
         padded, out = carried
         padded = _fill(padded, x, index * group, pads)
         total = jnp.zeros((), jnp.float32)
@@ -186,7 +193,7 @@ def _shifted(stride: int, padding: Padding, x: Images, kernel: Kernel) -> Images
 
 
 def _shifted_gradients(
-    stride: int, padding: Padding, x: Images, kernel: Kernel, grad: Images
+    stride: int, padding: Padding, x: Images, kernel: Kernel, grad: Outputs
 ) -> tuple[Images, Kernel]:
     size = kernel.shape[0]
     over = _Window(size, stride, padding)
@@ -197,7 +204,9 @@ def _shifted_gradients(
     grad_pads = [axis.padding for axis in phases]
     group = _group_size(batch, 4 * (x[0].nbytes + grad[0].nbytes))
 
-    def add_group(index: Array, carried):
+    def add_group(
+        index: Array, carried: tuple[Padded, PaddedGrads, Images, Array]
+    ) -> tuple[Padded, PaddedGrads, Images, Array]:
         padded, padded_grad, grad_x, sums = carried
         padded = _fill(padded, x, index * group, pads)
         padded_grad = _fill(padded_grad, grad, index * group, grad_pads)
@@ -259,7 +268,7 @@ class _Phases(NamedTuple):
 
 
 def _input_gradient(
-    padded_grad: Images, kernel: Kernel, phases: Sequence[_Phases]
+    padded_grad: PaddedGrads, kernel: Kernel, phases: Sequence[_Phases]
 ) -> Images:
     """Gradient of the input, at least: to a multiple of the stride.
 
@@ -286,8 +295,8 @@ def _input_gradient(
 
 def _add_tiles(
     sums: Float[Array, "taps taps channels"],
-    padded: Images,
-    padded_grad: Images,
+    padded: Padded,
+    padded_grad: PaddedGrads,
     grad_pads: Sequence[tuple[int, int]],
     grad_shape: tuple[int, ...],
     stride: int,
@@ -341,9 +350,9 @@ def _tile(rows: int, columns: int) -> tuple[int, int]:
 def _group_size(batch: int, bytes_per_image: int) -> int:
     """Largest divisor of the batch whose images fit the cache together.
 
-    All of a batch whose size is left open (`jax.export`).
+    All of a batch whose size is left open (`jax.export`), which JAX annotates as int.
     """
-    if not isinstance(batch, int):
+    if not isinstance(batch, int):  # pyright: ignore[reportUnnecessaryIsInstance]
         return batch
     fitting = max(1, _CACHE_BYTES // bytes_per_image)
     return max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fitting)

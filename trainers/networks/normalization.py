@@ -75,11 +75,14 @@ class Running(NamedTuple):
     train: Array
 
 
+_Residuals = tuple[Maps, PerChannel, PerChannel, PerChannel, PerChannel]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def normalize_batch(
     x: Maps,
-    scale: PerChannel,
-    bias: PerChannel,
+    scale: Array,  # no shapes: JAX may pass a constant here that is not yet an Array
+    bias: Array,
     running: Running | None,
     activation: Activation | None,
     epsilon: float = NORM_EPSILON,
@@ -104,7 +107,7 @@ def _forward(
     running: Running | None,
     activation: Activation | None,
     epsilon: float,
-):
+) -> tuple[tuple[Maps, PerChannel, PerChannel], _Residuals]:
     x32 = x.astype(jnp.float32)
     mean = used_mean = x32.mean((0, 1, 2))
     variance = jnp.maximum((x32 * x32).mean((0, 1, 2)) - mean * mean, 0)
@@ -116,7 +119,12 @@ def _forward(
     return (y, mean, variance), (x, scale, bias, mean, variance)
 
 
-def _backward(activation: Activation | None, epsilon: float, residuals, grads):
+def _backward(
+    activation: Activation | None,
+    epsilon: float,
+    residuals: _Residuals,
+    grads: tuple[Maps, PerChannel, PerChannel],
+) -> tuple[Maps, PerChannel, PerChannel, None]:
     x, scale, bias, mean, variance = residuals
     count = x.size // x.shape[-1]
     x32 = x.astype(jnp.float32)

@@ -28,6 +28,8 @@ from trainers.networks.normalization import (
 )
 
 Maps = Float[Array, "batch height width channels"]
+NewMaps = Float[Array, "batch rows columns out_channels"]
+"""What a unit makes of maps, where sides or channels may change."""
 
 
 @jax.tree_util.register_dataclass
@@ -130,7 +132,7 @@ class ConvUnit(nnx.Module):
         )
         self.norm = BatchNorm(out_channels, activation, convention.norm_epsilon)
 
-    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+    def __call__(self, x: Maps, shortcut: NewMaps | None, mode: Mode) -> NewMaps:
         """Returns this unit's maps, with the shortcut added."""
         y = self.norm(_conv(x, self.kernel[...], self.stride, self.padding), mode)
         if self.max_pool is not None:
@@ -157,7 +159,7 @@ class DepthwiseUnit(nnx.Module):
         self.kernel = nnx.Param(init.depthwise_kernel(rng, kernel, channels))
         self.norm = BatchNorm(channels, activation, convention.norm_epsilon)
 
-    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+    def __call__(self, x: Maps, shortcut: NewMaps | None, mode: Mode) -> NewMaps:
         """Returns this unit's maps, with the shortcut added."""
         y = self.norm(
             depthwise_conv(x, self.kernel[...], self.stride, self.padding), mode
@@ -225,7 +227,7 @@ class PoolShortcut(nnx.Module):
         self.out_channels = out_channels
         self.stride = stride
 
-    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+    def __call__(self, x: Maps, shortcut: NewMaps | None, mode: Mode) -> NewMaps:
         """Returns this unit's maps, with the shortcut added."""
         if self.stride > 1:
             window = (self.stride, self.stride)
@@ -262,7 +264,7 @@ class ClassifierUnit(nnx.Module):
 Unit = ConvUnit | DepthwiseUnit | SqueezeExciteUnit | PoolShortcut | ClassifierUnit
 
 
-def max_pool(x: Maps, window_and_stride: tuple[int, int], padding: Padding) -> Maps:
+def max_pool(x: Maps, window_and_stride: tuple[int, int], padding: Padding) -> NewMaps:
     """Returns the maps max-pooled; the window's side is odd."""
     window, stride = window_and_stride
     pads = lax_padding(padding, window)
@@ -274,7 +276,7 @@ def max_pool(x: Maps, window_and_stride: tuple[int, int], padding: Padding) -> M
     )
 
 
-def _conv(x: Maps, kernel: Array, stride: int, padding: Padding) -> Maps:
+def _conv(x: Maps, kernel: Array, stride: int, padding: Padding) -> NewMaps:
     kernel = kernel.astype(x.dtype)
     if kernel.shape[:2] == (1, 1):
         return _product(x[:, ::stride, ::stride], kernel)

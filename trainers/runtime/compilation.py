@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import jax
@@ -50,7 +50,7 @@ class CompileTime:
 
 
 @contextlib.contextmanager
-def measured() -> Iterator[CompileTime]:
+def measured() -> Generator[CompileTime]:
     """Counts compilation within the block, in this process."""
     spent = CompileTime()
     jax.monitoring.register_event_duration_secs_listener(spent.add)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax import export
 from jaxtyping import Array
 
@@ -79,7 +80,7 @@ def _kept(
     folder: Path,
     name: str,
     function: Callable[..., tuple[Array, ...]],
-    leaves: Sequence[Array],
+    leaves: Sequence[Array | np.ndarray],
     tree: str,
 ) -> Callable[..., Any]:
     """Returns the function as it was exported, now or at some time before."""

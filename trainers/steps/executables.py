@@ -25,11 +25,13 @@ from trainers.networks.classifier import Classifier
 from trainers.networks.units import Mode
 from trainers.phases import Strengths
 from trainers.runtime.programs import Program
-from trainers.tasks.task import Task
+from trainers.tasks.task import Targets, Task
 
 _MAX_UNITS = 4096  # executables kept; the spaces here have a few hundred distinct units
 
 Leaves = tuple[Array, ...]
+Given = tuple[Array, Array | None, Mode]
+"""What a unit was called with: maps, the block's input where it adds that, and how."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +131,7 @@ def _layout(module: Any) -> _Layout:
 class UnitDef:
     """A unit without its arrays; equal for units of equal hyperparameters."""
 
-    graphdef: nnx.GraphDef
+    graphdef: nnx.GraphDef[nnx.Module]
     params: _Layout
     stats: _Layout
 
@@ -192,8 +194,8 @@ class _Residuals:
 
 
 @dataclasses.dataclass(frozen=True)
-class _BlockPlan:
-    """Which units a block runs: positions in the network's list."""
+class _UnitPositions:
+    """The units that a block runs, as positions in the network's list."""
 
     units: tuple[int, ...]
     skip: bool
@@ -205,7 +207,7 @@ class Network:
     """The static part of a network: units and wiring."""
 
     units: tuple[UnitDef, ...]
-    blocks: tuple[_BlockPlan, ...]
+    blocks: tuple[_UnitPositions, ...]
     dtype: str
 
 
@@ -230,7 +232,7 @@ def split(model: Classifier, recipe: Recipe) -> tuple[Network, list[UnitState]]:
         return len(defs) - 1
 
     blocks = tuple(
-        _BlockPlan(
+        _UnitPositions(
             units=tuple(add(unit) for unit in block.units),
             skip=block.skip,
             shortcut=None if block.shortcut is None else add(block.shortcut),
@@ -268,8 +270,12 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
     """Returns the functions of a unit, which compile when they are first called."""
     rule = optim.chain(recipe.optimizer)
 
-    def linearized(x, shortcut, params, stats, mode):
-        def call(params, x, shortcut):
+    def linearized(
+        x: Array, shortcut: Array | None, params: Leaves, stats: Leaves, mode: Mode
+    ) -> tuple[Array, Leaves, _Residuals]:
+        def call(
+            params: Leaves, x: Array, shortcut: Array | None
+        ) -> tuple[Array, Leaves]:
             return unit.call(params, stats, x, shortcut, mode)
 
         if is_first:  # nobody needs the gradient of the images
@@ -280,7 +286,14 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
             y, vjp, new_stats = jax.vjp(call, params, x, shortcut, has_aux=True)
         return y, new_stats, _Residuals.of(vjp, (params, stats, x, shortcut, mode))
 
-    def transposed(grad, given, kept, trained, stats, inputs):
+    def transposed(
+        grad: Array,
+        given: Given,
+        kept: Leaves,
+        trained: Trained,
+        stats: Leaves,
+        inputs: UpdateInputs,
+    ) -> tuple[list[Any], Trained]:
         x, shortcut, mode = given
         wiring = jax.eval_shape(
             lambda *args: linearized(*args)[2],
@@ -290,8 +303,16 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
         grads, *through = vjp(grad)
         return through, _update(rule, grads, trained, inputs)
 
-    def learned(x, targets, trained, stats, mode, strengths, inputs):
-        def loss_of(params, x):
+    def learned(
+        x: Array,
+        targets: Targets,
+        trained: Trained,
+        stats: Leaves,
+        mode: Mode,
+        strengths: Strengths,
+        inputs: UpdateInputs,
+    ) -> tuple[Array, Array, Trained]:
+        def loss_of(params: Leaves, x: Array) -> Array:
             outputs, _ = unit.call(params, stats, x, None, mode)
             return recipe.task.loss(outputs, targets, strengths)
 
@@ -306,18 +327,35 @@ def compiled(unit: UnitDef, recipe: Recipe, *, is_first: bool) -> Executables:
     run_learn = Program(learned, f"learn {name}", donated=[2])
     num_stats = 1 if unit.stats.shapes else 0
 
-    def forward(params, stats, x, shortcut, mode):
+    def forward(
+        params: Leaves, stats: Leaves, x: Array, shortcut: Array | None, mode: Mode
+    ) -> tuple[Array, Leaves, Leaves]:
         y, *rest = run_forward(x, shortcut, params, stats, mode)
         return y, tuple(rest[:num_stats]), tuple(rest[num_stats:])
 
-    def backward(kept, given, grad, trained, stats, inputs):
+    def backward(
+        kept: Leaves,
+        given: Given,
+        grad: Array,
+        trained: Trained,
+        stats: Leaves,
+        inputs: UpdateInputs,
+    ) -> tuple[Array | None, Array | None, Trained]:
         outputs = run_backward(grad, given, kept, trained, stats, inputs)
         tree = jax.tree.structure(trained)
         through = outputs[: len(outputs) - tree.num_leaves]
         grad_x, grad_shortcut = (*through, None, None)[:2]
         return grad_x, grad_shortcut, tree.unflatten(outputs[len(through) :])
 
-    def learn(trained, stats, x, targets, mode, strengths, inputs):
+    def learn(
+        trained: Trained,
+        stats: Leaves,
+        x: Array,
+        targets: Targets,
+        mode: Mode,
+        strengths: Strengths,
+        inputs: UpdateInputs,
+    ) -> tuple[Array, Array, Trained]:
         loss, grad_x, *rest = run_learn(
             x, targets, trained, stats, mode, strengths, inputs
         )

@@ -44,7 +44,7 @@ class NetworkState:
 class _Definition:
     """A network without its arrays."""
 
-    graphdef: nnx.GraphDef
+    graphdef: nnx.GraphDef[Classifier]
     params: Any  # a PyTreeDef
     stats: Any  # a PyTreeDef
 
@@ -193,7 +193,9 @@ class JittedStep:
     ) -> tuple[Leaves, Leaves, Array]:
         chosen = _chosen(state.params, self._trained)
 
-        def loss_of(chosen, stats, batch, key):
+        def loss_of(
+            chosen: Leaves, stats: Leaves, batch: Batch, key: Array | None
+        ) -> tuple[Array, Leaves]:
             params = _merged(state.params, chosen, self._trained)
             images, *targets = batch
             mode = EVALUATION if self._head_only else _training(inputs, key)
@@ -206,7 +208,9 @@ class JittedStep:
             (loss, stats), grads = gradient(chosen, state.stats, batch, key)
             return grads, stats, loss
 
-        def add(carry, part):
+        def add(
+            carry: tuple[Leaves, Leaves, Array], part: tuple[Array, Batch]
+        ) -> tuple[tuple[Leaves, Leaves, Array], None]:
             stats, total, loss_total = carry
             index, batch = part
             own = None if key is None else jax.random.fold_in(key, index)
@@ -275,7 +279,9 @@ def _training(inputs: StepInputs, key: Array | None) -> Mode:
     )
 
 
-def _live(network: Classifier, kind: type[nnx.Variable]) -> nnx.State:
+def _live(
+    network: Classifier, kind: type[nnx.Variable[Array]]
+) -> nnx.State[str, nnx.Variable[Array]]:
     """The network's own variables of a kind, in the order in which they are split."""
     found = {
         path: node for path, node in nnx.iter_graph(network) if isinstance(node, kind)
