@@ -1,4 +1,4 @@
-"""Annotations, arrays' shapes among them, are checked as the tests run: in tests alone.
+"""Arrays' shapes in annotations are checked as the tests run, and in tests alone.
 
 A conftest of the root, since pytest-xdist's workers do not read `addopts`, where
 jaxtyping's own option would have to stand, and since doctests lie outside of `tests`.

@@ -6,7 +6,7 @@ memory; autodiff's takes about half as long again on a CPU.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ _RELU6_LIMIT = 6.0
 
 Maps = Float[Array, "batch height width channels"]
 PerChannel = Float[Array, " channels"]
+Weights = Array
+"""Per channel too. Without a shape: those that nobody has trained yet are NumPy's,
+or what JAX makes of that as it traces."""
 
 
 def activate(x: Array, activation: Activation | None) -> Array:
@@ -53,8 +56,8 @@ def _slope(half: Array, activation: Activation) -> Array:
 
 def normalize(
     x: Maps,
-    scale: PerChannel,
-    bias: PerChannel,
+    scale: Weights,
+    bias: Weights,
     mean: PerChannel,
     variance: PerChannel,
     activation: Activation | None,
@@ -75,14 +78,14 @@ class Running(NamedTuple):
     train: Array
 
 
-_Residuals = tuple[Maps, PerChannel, PerChannel, PerChannel, PerChannel]
+_Residuals = tuple[Maps, Any, Any, PerChannel, PerChannel]  # Any: Weights
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def normalize_batch(
     x: Maps,
-    scale: Array,  # no shapes: JAX may pass a constant here that is not yet an Array
-    bias: Array,
+    scale: Weights,
+    bias: Weights,
     running: Running | None,
     activation: Activation | None,
     epsilon: float = NORM_EPSILON,
@@ -102,8 +105,8 @@ def normalize_batch(
 
 def _forward(
     x: Maps,
-    scale: PerChannel,
-    bias: PerChannel,
+    scale: Weights,
+    bias: Weights,
     running: Running | None,
     activation: Activation | None,
     epsilon: float,
