@@ -179,14 +179,19 @@ def begin(
     spec: ArchSpec, config: ChildConfig, seed: int
 ) -> tuple[ChainedStep, list[UnitState]]:
     """Returns a child's training step, and the states that it starts from."""
-    recipe = Recipe(
-        task=Classification(), optimizer=optim.Optimizer(name=config.optimizer)
-    )
+    recipe = recipe_of(config)
     model = classifier.build(spec, seed=seed, dtype=config.dtype)
     network, states = split(model, recipe)
     several = devices.local() if jax.local_device_count() > 1 else None
     step = ChainedStep(network, recipe, devices=several)
     return step, step.place(states)
+
+
+def recipe_of(config: ChildConfig) -> Recipe:
+    """Returns what is compiled into a child's training step."""
+    return Recipe(
+        task=Classification(), optimizer=optim.Optimizer(name=config.optimizer)
+    )
 
 
 def schedule(config: ChildConfig) -> loop.Schedule:
