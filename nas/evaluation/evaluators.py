@@ -20,6 +20,7 @@ from trainers import child, surrogate
 from trainers.child import ChildConfig
 from trainers.data import catalog, fingerprint
 from trainers.data.dataset import Dataset
+from trainers.data.portion import portion
 from trainers.measurement import Infeasible, Measured
 from trainers.surrogate import Surrogate
 
@@ -86,13 +87,14 @@ class TrainChildren:
         Raises:
           ValueError: if there is none of that name, or its data are not there.
         """
-        return catalog.load(
+        dataset = catalog.load(
             self.options.dataset,
             seed=self.seed,
             validation=self.options.validation,
             data_dir=self.options.data_dir,
             download=self.options.download,
         )
+        return portion(dataset, share=self.options.share, seed=self.seed)
 
     def prepare(self) -> Evaluate:
         """Loads the data; training compiles as it goes, and keeps what it compiled."""
@@ -247,7 +249,7 @@ def train_in_proportion(
             f"{explain(error)}"
         ) from None
     evaluator = TrainInProportion(children=children, resolution=base.resolution)
-    return evaluator, _data(dataset)
+    return evaluator, data_of(dataset)
 
 
 def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
@@ -299,7 +301,8 @@ def _own(name: str) -> Evaluator:
     return found
 
 
-def _data(dataset: Dataset) -> RunData:
+def data_of(dataset: Dataset) -> RunData:
+    """Returns how a run's data are told again."""
     return RunData(description=dataset.description, fingerprint=fingerprint.of(dataset))
 
 
@@ -372,4 +375,4 @@ def _build_training(run: Definition, space: SearchSpace) -> tuple[Evaluator, Run
             f"--resolution {run.child.resolution} does not suit the space "
             f"{run.search.space}: {explain(error)}"
         ) from None
-    return evaluator, _data(dataset)
+    return evaluator, data_of(dataset)

@@ -133,6 +133,8 @@ class EvaluationOptions:
     """Let TensorFlow Datasets fetch and prepare what is missing."""
     validation: Annotated[int | None, _COUNT] = None
     """Training images held out to measure children; by default a share of them."""
+    share: Annotated[float, _NUMBER] = 1.0
+    """Share of the other training images that children are trained on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

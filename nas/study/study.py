@@ -13,7 +13,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,15 @@ class Decoder(Protocol):
 
     def decode(self, tokens: Iterable[SupportsIndex]) -> ArchSpec:
         """Returns the architecture."""
+        ...
+
+
+@runtime_checkable
+class HasFidelities(Decoder, Protocol):
+    """A decoder whose tokens also say at which budget to measure."""
+
+    def fidelity(self, tokens: Iterable[SupportsIndex]) -> int:
+        """Returns which of the evaluator's budgets it is, from 0."""
         ...
 
 
@@ -291,6 +300,11 @@ class Study:
             tokens=tokens,
             spec=self._space.decode(tokens),
             seed=trial_seed(self._seed, index),
+            fidelity=(
+                self._space.fidelity(tokens)
+                if isinstance(self._space, HasFidelities)
+                else 0
+            ),
         )
 
     def _record(
@@ -305,6 +319,7 @@ class Study:
         common: dict[str, Any] = {
             "index": trial.index,
             "tokens": trial.tokens,
+            "fidelity": trial.fidelity,
             "asked": self._asked,
             "finished": time.time(),
             "worker": worker,

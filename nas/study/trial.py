@@ -26,12 +26,16 @@ _Spread = Annotated[dict[_Name, Duration], Field(max_length=MAX_METRICS)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Trial:
-    """An architecture to measure. `seed` depends on the run's seed and the index."""
+    """An architecture to measure. `seed` depends on the run's seed and the index.
+
+    `fidelity` is which of its evaluator's budgets it is measured at.
+    """
 
     index: int
     tokens: tuple[int, ...]
     spec: ArchSpec
     seed: int
+    fidelity: int = 0
 
 
 class Record(BaseModel):
@@ -54,10 +58,12 @@ class _Finished(Record):
     multiply-adds and parameters of the full network at its deployment resolution.
     `asked` is how many suggestions had been made when the trial was recorded; None of
     a trial that another study brought. `finished` is in seconds since the epoch.
+    `fidelity` is which of its evaluator's budgets it was measured at.
     """
 
     index: Count
     tokens: tuple[Count, ...]
+    fidelity: Count = 0
     metrics: _Metrics
     asked: Count | None = None
     finished: Duration

@@ -67,6 +67,14 @@ class Subset:
         return self.whole[int(self.indices[index])]
 
 
+def whole(examples: Examples) -> tuple[Examples, Int[np.ndarray, " num"]]:
+    """Returns what `examples` are chosen from, and at which indices."""
+    rows = np.arange(len(examples))
+    while isinstance(examples, Subset):
+        examples, rows = examples.whole, examples.indices[rows]
+    return examples, rows
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Joined:
     """The examples of `first`, then those of `second`."""
