@@ -185,6 +185,8 @@ def _prepare(arguments: Sequence[str] | None) -> tuple[Setup, Reporting]:
     )
     dataset = children.load()
     _check(asked, trainings, dataset)
+    for share in asked.calibration.try_share:
+        children.with_share(share).load()  # a ValueError here says what is missing
     data = evaluators.data_of(dataset)
     located = dataclasses.replace(
         asked, evaluation=run_data.located(asked.evaluation, data)

@@ -79,16 +79,13 @@ class TrainAtBudgets:
 
     def _parts(self, whole: Dataset) -> Callable[[float, int | None], Dataset]:
         """Returns what makes a budget's part of the data, one object for each."""
-        options, seed = self.children.options, self.children.seed
+        seed = self.children.seed
 
         @functools.cache
         def part(share: float, validation: int | None) -> Dataset:
-            if share == options.share:
-                return portion(whole, validation=validation, seed=seed)
-            rest = dataclasses.replace(
-                self.children, options=dataclasses.replace(options, share=share)
-            )
-            return portion(rest.load(), validation=validation, seed=seed)
+            same = share == self.children.options.share
+            dataset = whole if same else self.children.with_share(share).load()
+            return portion(dataset, validation=validation, seed=seed)
 
         return part
 

@@ -96,6 +96,11 @@ class TrainChildren:
         )
         return portion(dataset, share=self.options.share, seed=self.seed)
 
+    def with_share(self, share: float) -> "TrainChildren":
+        """Returns one that trains on another share of the training images."""
+        options = dataclasses.replace(self.options, share=share)
+        return dataclasses.replace(self, options=options)
+
     def prepare(self) -> Evaluate:
         """Loads the data; training compiles as it goes, and keeps what it compiled."""
         dataset = self.load()

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import nas.execution
 from nas import calibrate, report, search
 from nas.calibration import plan, record
 from nas.runs import journal
-from nas.study.study import trial_seed
 from search_space import cost
 from tests.nas import trials
 from tests.nas.search_process import Search, journaled
@@ -66,9 +64,7 @@ class Pretend:
         metrics = {"accuracy": 0.5 + 0.01 * (true + noise), "images_per_second": 1.0}
         scores = {"naswot": 7.0, "log10_synflow": true, "score_seconds": 0.5}
         seconds = Seconds(compile=9.0, train=0.01 * budget.steps, eval=0.1)
-        return Measured(
-            metrics=metrics | scores, losses=(2.0, 1.0), seconds=seconds
-        )
+        return Measured(metrics=metrics | scores, losses=(2.0, 1.0), seconds=seconds)
 
 
 @pytest.fixture
@@ -92,7 +88,7 @@ def test_architectures_are_spread_over_the_multiply_adds():
     assert macs == sorted(macs)
     assert plan.spread_out(SPACE, 8, 0) == specs
     assert plan.spread_out(SPACE, 8, 1) != specs
-    # A uniform space of eight decisions: each eighth of 400 random ones has one.
+    # Two expansions in each of four stages are left: 16 networks.
     with pytest.raises(ValueError, match="--architectures must be at most"):
         plan.spread_out(SPACE.restrict({"*.kernel": (3,), "*.repeats": (1,)}), 17, 0)
 
@@ -178,9 +174,7 @@ def test_a_search_takes_the_budget(pretend, capsys):
         assert search.main(["--budget", "auto", *other]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1
-        assert f"python -m nas.calibrate --dataset digits --space {run.search.space}"[
-            :40
-        ] in said
+        assert "python -m nas.calibrate --dataset digits --space" in said
         assert search.main(["--budget", str(folder), *other]) == 2
         assert "must be a calibration of what is searched" in capsys.readouterr().err
 
@@ -251,7 +245,7 @@ def test_other_runs_are_no_calibrations(capsys, tmp_path):
 
 
 def test_real_trainings_killed_and_resumed(tmp_path):
-    """Two workers' worth of digits at 8 pixels: the driver is killed on its way."""
+    """Digits at 8 pixels; the driver is killed on its way."""
     log = tmp_path / "run.log"
     path = {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"}
     command = ["-m", "nas.calibrate", "--workers", "1"]
@@ -277,15 +271,15 @@ def test_real_trainings_killed_and_resumed(tmp_path):
         accuracy = child["metrics"]["accuracy"]
         assert accuracy * 60 == pytest.approx(round(accuracy * 60))
         assert child["metrics"]["naswot"] > 0
-    assert "Recommended" in two.said
     made = found(tmp_path / "run")
-    assert made.verdict in two.said.replace("\n", " ")
-    assert trial_seed(0, 0) != trial_seed(0, 8)
+    assert " ".join(made.verdict.split()) in " ".join(two.said.split())
+    assert len(made.budgets) == 3  # 2 steps once and twice, 6 steps
+    assert made.evaluation.dataset == "digits"
 
 
-@pytest.mark.parametrize("module", ["calibrate"])
-def test_help_teaches(module):
-    command = [sys.executable, "-m", f"nas.{module}", "--help"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit):
+        calibrate.main(["--help"])
+    said = capsys.readouterr().out
     assert "--try-validation" in said
     assert "--budget auto" in said

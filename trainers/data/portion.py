@@ -31,7 +31,7 @@ def portion(
         raise ValueError(
             f"a share of the training images must be in (0, 1], got {share}"
         )
-    number = round(share * len(dataset.train))
+    number = max(1, round(share * len(dataset.train)))
     train = _some(dataset.train, number, seed)
     lost = _classes(dataset.train) - _classes(train)
     if lost:
