@@ -209,6 +209,11 @@ def load(path: Path) -> Calibration:
         path = RunFolder(path).calibration
     try:
         return _ADAPTER.validate_json(files.read_bounded(path, _MAX_BYTES))
+    except FileNotFoundError:
+        raise ValueError(
+            f"a calibration's folder holds {path.name} once nas.calibrate is done, and"
+            f" {path} is not there; go on with it (--resume), or name another"
+        ) from None
     except ValidationError as error:
         raise ValueError(f"{path}: {explain(error)}") from None
 

@@ -28,7 +28,8 @@ SEARCH_REPEATS = "repeats" in {
 }
 """Whether a search can train a child several times: else means are not recommended."""
 
-_MOST_TRAININGS = 100_000
+_MOST_ARCHITECTURES = 200  # a line of the journal has them all
+_MOST_TRAININGS = 1_000
 _MAX_SEED = 2**32
 
 
@@ -157,15 +158,15 @@ def check(options: CalibrationOptions, evaluation: EvaluationOptions) -> None:
             "a calibration averages what it trained anyway; for more to average raise"
             " --trainings, and drop --repeats"
         )
-    if not LEAST_ARCHITECTURES <= options.architectures <= _MOST_TRAININGS:
+    if not LEAST_ARCHITECTURES <= options.architectures <= _MOST_ARCHITECTURES:
         raise ValueError(
             f"--architectures must be at least {LEAST_ARCHITECTURES} and at most"
-            f" {_MOST_TRAININGS}, got {options.architectures}"
+            f" {_MOST_ARCHITECTURES}, got {options.architectures}"
         )
     if not 2 <= options.trainings <= _MOST_TRAININGS:  # noqa: PLR2004
         raise ValueError(
-            "--trainings must be at least 2: two seeds tell what is chance, got"
-            f" {options.trainings}"
+            "--trainings must be at least 2, since two seeds tell what is chance, and"
+            f" at most {_MOST_TRAININGS}, got {options.trainings}"
         )
     if not 0 < options.bar < 1:
         raise ValueError(f"--bar must be above 0 and below 1, got {options.bar}")

@@ -113,7 +113,7 @@ def test_a_calibration_cut_off_and_resumed_recommends_the_cheapest(pretend, caps
     ]
     assert all(c.fidelity == c.tokens[1] for c in children)
     made = found()
-    # By construction: 20 steps are noise, 60 are not; 0.01 s a step and 0.1 s each.
+    # By construction 20 steps are noise, 60 are not; 0.01 s a step and 0.1 s each.
     steps = {(row.budget.steps, row.repeats): row for row in made.budgets}
     assert steps[20, 1].rank.tau < 0.5
     assert steps[60, 1].rank.tau > 0.6
@@ -152,6 +152,13 @@ def test_where_all_is_noise_nothing_is_recommended(pretend, capsys):
     capsys.readouterr()
     assert search.main(["--budget", "run"]) == 2
     assert "recommends no budget: none: even two" in capsys.readouterr().err
+    Path("run/calibration.json").unlink()
+    assert search.main(["--budget", "run"]) == 2
+    assert "is not there; go on with it" in capsys.readouterr().err
+    assert search.main(["--budget", "auto"]) == 2
+    assert "python -m nas.calibrate --dataset digits" in capsys.readouterr().err
+    assert search.main(["--budget", "run", "--evaluator", "imagenet-surrogate"]) == 2
+    assert "drop one of them" in capsys.readouterr().err
 
 
 def test_a_search_takes_the_budget(pretend, capsys):
@@ -201,6 +208,7 @@ def test_other_data_or_a_damaged_record_is_no_calibration(pretend, capsys):
     ("arguments", "told"),
     [
         (["--architectures", "3"], "--architectures must be at least 4"),
+        (["--architectures", "201"], "at most 200"),
         (["--architectures", "many"], "many"),
         (["--trainings", "1"], "--trainings must be at least 2"),
         (["--bar", "1"], "--bar must be above 0 and below 1"),
