@@ -6,7 +6,8 @@
 
 The first writes report.html, best.json and pareto.json in the run's folder, from its
 journal alone: what a search does at its end, for one that was killed or is still
-running. For a search for coefficients by `nas.scale` it writes the family's files.
+running. For a search for coefficients by `nas.scale` it writes the family's files,
+for a calibration by `nas.calibrate` calibration.json and report.html.
 The second serves the same page on this machine and follows the search. The third
 compares runs, as a file or with --serve. Nothing in a run's folder is executed.
 """
@@ -19,11 +20,20 @@ from typing import Annotated
 
 import tyro
 
+from nas.calibration import plan
 from nas.monitoring import policy_log
-from nas.options import command_line, definition, terminal
+from nas.options import calibration, command_line, definition, terminal
+from nas.options.calibration import CalibrationDefinition
 from nas.options.limit import limit_of
 from nas.options.scaling import FamilyDefinition
-from nas.pages import comparison_page, family_page, page, search_page, serve
+from nas.pages import (
+    calibration_page,
+    comparison_page,
+    family_page,
+    page,
+    search_page,
+    serve,
+)
 from nas.pages.page import View
 from nas.runs import beside, journal, results, run_folder
 from nas.runs.run_folder import RunFolder
@@ -184,13 +194,14 @@ def _compare(parsed: Arguments, journals: Journals) -> int:
 
 def _show(parsed: Arguments, folder: RunFolder, journals: Journals) -> int:
     (contents,) = journals.contents.values()
-    if contents.header.kind == grid.KIND:
+    others = {grid.KIND: _write_family, plan.KIND: _write_calibration}
+    if (write := others.get(contents.header.kind)) is not None:
         if parsed.serve:
             raise ValueError(
                 f"--serve follows searches for an architecture, and {folder.path} is "
-                "one for scaling coefficients; drop the flag to write family.html"
+                f"a {contents.header.kind}; drop the flag to write its page"
             )
-        return _write_family(folder, contents)
+        return write(folder, contents)
     run = definition.from_json(contents.header.definition)
     if ":" in run.search.space and not parsed.load_space:
         raise ValueError(
@@ -224,6 +235,18 @@ def _write_family(folder: RunFolder, contents: journal.Contents) -> int:
             f"python -m nas.scale --resume {folder.path}"
         )
     terminal.say(f"{folder.family_page}")
+    return 0
+
+
+def _write_calibration(folder: RunFolder, contents: journal.Contents) -> int:
+    run = definition.read(contents.header.definition, CalibrationDefinition)
+    calibration.check(run.calibration, run.evaluation)
+    if calibration_page.write(folder, run, contents) is None:
+        raise ValueError(
+            f"{folder.path} has too few trainings to judge by; go on with "
+            f"python -m nas.calibrate --resume {folder.path}"
+        )
+    terminal.say(f"{folder.report}")
     return 0
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from nas import builder
 from nas.builder import Plan
+from nas.calibration import record
 from nas.evaluation import run_data
 from nas.evaluation.run_data import RunData
 from nas.execution import driver
@@ -45,6 +46,8 @@ _EXAMPLES = """examples:
       digits, the mbconv space, PPO; a folder under runs/
   python -m nas.search --dataset cifar10 --steps 2000 --devices-per-child 0.5
       two children on each GPU
+  python -m nas.search --dataset cifar10 --budget auto
+      children at the budget that nas.calibrate recommended for these data
   python -m nas.search --evaluator imagenet-surrogate
       predicted ImageNet accuracies, 1,000 children in seconds, no data set
   python -m nas.search --space mnasnet --restrict "*.se_ratio=0" --children 500
@@ -70,6 +73,9 @@ class RunOptions:
     """A new or empty folder for the run; by default one under runs/."""
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Go on with the search in this folder, with the options it was started with."""
+    budget: Annotated[str | None, tyro.conf.arg(metavar="auto|DIR")] = None
+    """Take the budget that nas.calibrate recommended, from its folder, or from the
+    newest one under runs/ of the same data and space. Flags given here override it."""
     callback: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="MODULE:OBJECT"),
@@ -104,9 +110,16 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
     """
     parsed = _parse(arguments, Arguments())
     if parsed.run.resume is None:
+        if parsed.run.budget is not None:
+            return _parse(arguments, _calibrated(parsed))
         if parsed.definition.evaluation.evaluator == definition.SURROGATE:
             return _parse(arguments, _SURROGATE_DEFAULTS)
         return parsed
+    if parsed.run.budget is not None:
+        raise UsageError(
+            "a resumed search keeps the budget it was started with; drop "
+            f"--budget {parsed.run.budget}"
+        )
     if parsed.run.output is not None:
         raise UsageError(
             "--resume writes to the folder it resumes, and --output "
@@ -132,6 +145,22 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
             f"{'; '.join(changed)}; drop these flags, or start a new search"
         )
     return parsed
+
+
+def _calibrated(parsed: Arguments) -> Arguments:
+    """Returns defaults with the budget of a calibration.
+
+    Raises:
+      UsageError: if nothing is trained by us.
+      ValueError: if there is no calibration that suits, or it recommends nothing.
+    """
+    run, where = parsed.definition, parsed.run.budget or ""
+    if run.evaluation.evaluator != EvaluationOptions().evaluator:
+        raise UsageError(
+            f"--budget {where} is for children that are trained, got --evaluator "
+            f"{run.evaluation.evaluator}; drop one of them"
+        )
+    return Arguments(definition=record.find(run, where).applied(Definition()))
 
 
 def _parse(arguments: Sequence[str] | None, defaults: Arguments) -> Arguments:

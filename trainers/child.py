@@ -58,6 +58,9 @@ class ChildConfig:
     norm_batches: int = 8
     """Training batches that batch normalization's statistics are computed anew from,
     before a child is measured; 0 measures with the running ones."""
+    branch_scale: float = 0.0
+    """Initial scale of the last batch normalization in every block with a shortcut: at
+    0 a child starts as a shallow network and learns sooner; EfficientNet's is 1."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of feature maps; weights stay in float32."""
 
@@ -77,6 +80,10 @@ class ChildConfig:
             raise ValueError(
                 f"norm_batches must be from 0 to {loop.MAX_STEPS}, got"
                 f" {self.norm_batches}"
+            )
+        if not 0 <= self.branch_scale <= 1:
+            raise ValueError(
+                f"branch_scale must be from 0 to 1, got {self.branch_scale}"
             )
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(
@@ -179,14 +186,20 @@ def begin(
     spec: ArchSpec, config: ChildConfig, seed: int
 ) -> tuple[ChainedStep, list[UnitState]]:
     """Returns a child's training step, and the states that it starts from."""
-    recipe = Recipe(
-        task=Classification(), optimizer=optim.Optimizer(name=config.optimizer)
-    )
+    recipe = recipe_of(config)
     model = classifier.build(spec, seed=seed, dtype=config.dtype)
+    classifier.scale_branches(model, config.branch_scale)
     network, states = split(model, recipe)
     several = devices.local() if jax.local_device_count() > 1 else None
     step = ChainedStep(network, recipe, devices=several)
     return step, step.place(states)
+
+
+def recipe_of(config: ChildConfig) -> Recipe:
+    """Returns what is compiled into a child's training step."""
+    return Recipe(
+        task=Classification(), optimizer=optim.Optimizer(name=config.optimizer)
+    )
 
 
 def schedule(config: ChildConfig) -> loop.Schedule:

@@ -24,6 +24,7 @@ from trainers import baselines, child, surrogate
 from trainers.child import ChildConfig
 from trainers.data import catalog, fingerprint
 from trainers.data.dataset import Dataset
+from trainers.data.portion import portion
 from trainers.measurement import Infeasible, Measured, Seconds
 from trainers.surrogate import Surrogate
 
@@ -91,13 +92,19 @@ class TrainChildren:
         Raises:
           ValueError: if there is none of that name, or its data are not there.
         """
-        return catalog.load(
+        dataset = catalog.load(
             self.options.dataset,
             seed=self.seed,
             validation=self.options.validation,
             data_dir=self.options.data_dir,
             download=self.options.download,
         )
+        return portion(dataset, share=self.options.share, seed=self.seed)
+
+    def with_share(self, share: float) -> "TrainChildren":
+        """Returns one that trains on another share of the training images."""
+        options = dataclasses.replace(self.options, share=share)
+        return dataclasses.replace(self, options=options)
 
     def prepare(self) -> Evaluate:
         """Loads the data; training compiles as it goes, and keeps what it compiled."""
@@ -313,7 +320,7 @@ def train_in_proportion(
             f"{explain(error)}"
         ) from None
     evaluator = TrainInProportion(children=children, resolution=base.resolution)
-    return evaluator, _data(dataset)
+    return evaluator, data_of(dataset)
 
 
 def build(run: Definition, space: SearchSpace) -> tuple[Evaluator, RunData]:
@@ -376,7 +383,8 @@ def _own(name: str) -> Evaluator:
     return found
 
 
-def _data(dataset: Dataset) -> RunData:
+def data_of(dataset: Dataset) -> RunData:
+    """Returns how a run's data are told again."""
     return RunData(
         description=dataset.description,
         fingerprint=fingerprint.of(dataset),
@@ -455,4 +463,4 @@ def _build_training(run: Definition, space: SearchSpace) -> tuple[Evaluator, Run
             f"--resolution {run.child.resolution} does not suit the space "
             f"{run.search.space}: {explain(error)}"
         ) from None
-    return evaluator, _data(dataset)
+    return evaluator, data_of(dataset)

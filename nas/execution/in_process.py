@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from nas.evaluation.evaluators import EvaluationError, Evaluator
+from nas.evaluation.fidelity import prepare_at
 from nas.study.study import Study
 from nas.study.trial import Trial, Worker
 
@@ -22,11 +23,11 @@ def run(study: Study, evaluator: Evaluator, *, check: Callable[[], None]) -> Non
       EvaluationError: if a trial ends in an exception. One line.
       OSError: if the journal cannot be written.
     """
-    evaluate = evaluator.prepare()
+    evaluate = prepare_at(evaluator)
     worker = Worker(host=platform.node(), pid=os.getpid())
     while (trial := study.next_trial()) is not None:
         try:
-            outcome = evaluate(trial.spec, trial.seed)
+            outcome = evaluate(trial.spec, trial.seed, trial.fidelity)
         except Exception as error:  # an evaluator may be anybody's, and raise anything
             raise EvaluationError(_explain(error, trial)) from error
         study.finish(trial, outcome, worker)

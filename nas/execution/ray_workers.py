@@ -213,7 +213,9 @@ class _Pool:
         if trial is None:
             return False
         worker.trial = trial
-        worker.call = worker.actor.measure.remote(codec.dumps(trial.spec), trial.seed)
+        worker.call = worker.actor.measure.remote(
+            codec.dumps(trial.spec), trial.seed, trial.fidelity
+        )
         self._clocks.start(trial.key)
         return True
 

@@ -9,7 +9,8 @@ import platform
 
 import jax
 
-from nas.evaluation.evaluators import Evaluate, Evaluator
+from nas.evaluation.evaluators import Evaluator
+from nas.evaluation.fidelity import EvaluateAt, prepare_at
 from nas.execution.resources import WorkerResources, claim_cores
 from nas.study.trial import Worker
 from search_space import codec
@@ -28,7 +29,7 @@ class Report:
 class TrialWorker:
     """Measures trials; `prepare` comes first."""
 
-    _evaluate: Evaluate
+    _evaluate: EvaluateAt
 
     def prepare(self, evaluator: Evaluator, resources: WorkerResources) -> None:
         """Takes its cores, before JAX starts, and loads what every trial needs.
@@ -43,11 +44,11 @@ class TrialWorker:
             self._claim = claim_cores(resources.cpus)  # held as long as the process
             jax.config.update("jax_platforms", "cpu")
         compilation.use_cache(compilation.default_cache_folder())
-        self._evaluate = evaluator.prepare()
+        self._evaluate = prepare_at(evaluator)
 
-    def measure(self, spec: str, seed: int) -> Report:
+    def measure(self, spec: str, seed: int, fidelity: int) -> Report:
         """Measures the architecture whose JSON `spec` is."""
-        outcome = self._evaluate(codec.loads(spec), seed)
+        outcome = self._evaluate(codec.loads(spec), seed, fidelity)
         return Report(outcome, Worker(host=platform.node(), pid=os.getpid()))
 
 

@@ -137,6 +137,8 @@ class EvaluationOptions:
     """Let TensorFlow Datasets fetch and prepare what is missing."""
     validation: Annotated[int | None, _COUNT] = None
     """Training images held out to measure children; by default a share of them."""
+    share: Annotated[float, _NUMBER] = 1.0
+    """Share of the other training images that children are trained on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,12 +186,12 @@ def read(record: dict[str, JsonValue], kind: type[_T]) -> _T:
 
 
 def _as_measured(record: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Children were once measured with the running batch statistics, always."""
+    """As children once were: measured with the running batch statistics, unscaled."""
     child, evaluation = record.get("child"), record.get("evaluation")
     trains = not isinstance(evaluation, dict) or evaluation.get("evaluator") == "train"
     if not isinstance(child, dict) or "norm_batches" in child or not trains:
         return record
-    return {**record, "child": {**child, "norm_batches": 0}}
+    return {**record, "child": {"branch_scale": 1.0, **child, "norm_batches": 0}}
 
 
 def differences(old: _T, new: _T) -> list[str]:

@@ -27,15 +27,15 @@ from search_space.spec import (
     Stage,
 )
 
-_LAYOUT = {
+LAYOUT = {
     "template": "plotly_white",
     "height": 420,
     "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
     "legend": {"orientation": "h", "y": 1.08},
 }
 # Distinguishable with the common forms of colour blindness (Okabe and Ito).
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
-_KERNEL_COLORS = {1: _GREY, 3: _BLUE, 5: _ORANGE, 7: _GREEN}
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
+_KERNEL_COLORS = {1: GREY, 3: BLUE, 5: ORANGE, 7: GREEN}
 _OTHER_KERNEL = "#CC79A7"
 
 
@@ -55,7 +55,7 @@ def tradeoff(
     """
     quality, cost = objectives[:2]
     names = quality_name or quality.name, cost.name
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     figure.add_scatter(
         x=[trial.metrics[cost.name] for trial in trials],
         y=[trial.metrics[quality.name] for trial in trials],
@@ -79,7 +79,7 @@ def tradeoff(
         x=[trial.metrics[cost.name] for trial in best_of_all],
         y=[trial.metrics[quality.name] for trial in best_of_all],
         mode="lines" if two else "markers",
-        line={"shape": "hv", "color": _ORANGE},
+        line={"shape": "hv", "color": ORANGE},
         marker={"symbol": "circle-open", "size": 11},
         name="Pareto front",
         hoverinfo="skip",
@@ -87,7 +87,7 @@ def tradeoff(
     if target is not None:
         figure.add_vline(
             x=target,
-            line={"dash": "dash", "color": _GREY},
+            line={"dash": "dash", "color": GREY},
             annotation_text=f"target {html.escape(format_metric(cost, target))}",
         )
     _title_axes(figure, objectives, names)
@@ -125,14 +125,14 @@ def rewards(children: Sequence[CompletedTrial]) -> go.Figure:
     order = list(range(1, len(children) + 1))
     values = [child.reward for child in children]
     running = list(itertools.accumulate(values, max))
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     figure.add_scatter(
         x=order,
         y=values,
         customdata=[child.index for child in children],
         mode="markers",
         name="child",
-        marker={"color": _BLUE, "size": 6, "opacity": 0.6},
+        marker={"color": BLUE, "size": 6, "opacity": 0.6},
         hovertemplate="child %{customdata}<br>reward %{y:.4f}<extra></extra>",
     )
     figure.add_scatter(
@@ -140,7 +140,7 @@ def rewards(children: Sequence[CompletedTrial]) -> go.Figure:
         y=running,
         mode="lines",
         name="best so far",
-        line={"shape": "hv", "color": _ORANGE},
+        line={"shape": "hv", "color": ORANGE},
         hoverinfo="skip",
     )
     figure.update_xaxes(title="children measured")
@@ -150,7 +150,7 @@ def rewards(children: Sequence[CompletedTrial]) -> go.Figure:
 
 def best_so_far(runs: Mapping[str, Sequence[CompletedTrial]]) -> go.Figure:
     """The best reward of each run over its children measured, by the run's name."""
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     for (name, children), color in zip(runs.items(), _run_colors(), strict=False):
         figure.add_scatter(
             x=list(range(1, len(children) + 1)),
@@ -177,7 +177,7 @@ def fronts(
     `quality_name` says what the first is called; by default its name.
     """
     quality, cost = objectives[:2]
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     for (name, trials), color in zip(runs.items(), _run_colors(), strict=False):
         front = results.front(trials, objectives[:2])
         figure.add_scatter(
@@ -198,22 +198,22 @@ def fronts(
 
 
 def _run_colors() -> Iterator[str]:
-    return itertools.cycle((_BLUE, _ORANGE, _GREEN, _OTHER_KERNEL, _GREY))
+    return itertools.cycle((BLUE, ORANGE, GREEN, _OTHER_KERNEL, GREY))
 
 
 def entropy(policy: Sequence[Entry], num_choices: Sequence[int]) -> go.Figure:
     """The policy's entropy over time, beside that of drawing every choice alike."""
-    figure = go.Figure(layout=_LAYOUT | {"height": 260})
+    figure = go.Figure(layout=LAYOUT | {"height": 260})
     figure.add_scatter(
         x=[entry.children for entry in policy],
         y=[entry.entropy for entry in policy],
         mode="lines",
-        line={"color": _BLUE},
+        line={"color": BLUE},
         hovertemplate="%{y:.2f} nats after %{x} children<extra></extra>",
     )
     figure.add_hline(
         y=sum(math.log(count) for count in num_choices),
-        line={"dash": "dash", "color": _GREY},
+        line={"dash": "dash", "color": GREY},
         annotation_text="every choice alike",
         annotation_position="bottom right",
     )
@@ -228,7 +228,7 @@ def choices(
     """A row for each decision, a cell for each choice, the darker the likelier."""
     most = max(map(len, shares))
     names = [decision.name for decision in decisions]
-    figure = go.Figure(layout=_LAYOUT | {"height": 60 + 20 * len(names)})
+    figure = go.Figure(layout=LAYOUT | {"height": 60 + 20 * len(names)})
     figure.add_heatmap(
         x=list(range(most)),
         y=names,
@@ -266,7 +266,7 @@ def grid(points: Sequence[Coefficients], found: Sequence[Result]) -> go.Figure:
     means = [statistics.fmean(result.accuracies) for _, result in measured]
     shares = [_shares(point) for point, _ in measured]
     margin = {"t": 60, "b": 60}  # room for the corners' names
-    figure = go.Figure(layout=_LAYOUT | {"height": 560, "margin": margin})
+    figure = go.Figure(layout=LAYOUT | {"height": 560, "margin": margin})
     figure.add_scatterternary(
         a=[depth for depth, _, _ in shares],
         b=[width for _, width, _ in shares],
@@ -307,7 +307,7 @@ def architecture(spec: ArchSpec) -> go.Figure:
     """
     blocks = [block for block in layers.blocks(spec) if block.name.startswith("stage")]
     names = [block.name for block in blocks]
-    figure = go.Figure(layout=_LAYOUT | {"barmode": "overlay", "bargap": 0.15})
+    figure = go.Figure(layout=LAYOUT | {"barmode": "overlay", "bargap": 0.15})
     figure.add_bar(
         x=names,
         y=[_inner_channels(block) for block in blocks],
@@ -330,7 +330,7 @@ def architecture(spec: ArchSpec) -> go.Figure:
         figure.add_vrect(
             x0=position - 0.5,
             x1=position + stage.repeats - 0.5,
-            fillcolor=_GREY,
+            fillcolor=GREY,
             opacity=0.12 if number % 2 else 0.0,
             line_width=0,
             layer="below",

@@ -82,6 +82,11 @@ class RunFolder:
         return self.path / "family.html"
 
     @property
+    def calibration(self) -> Path:
+        """What a calibration found, and the budget that it recommends."""
+        return self.path / "calibration.json"
+
+    @property
     def tensorboard(self) -> Path:
         """TensorBoard's event files of the run as a whole."""
         return self.path / "tensorboard"

@@ -13,7 +13,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,15 @@ class Decoder(Protocol):
 
     def decode(self, tokens: Iterable[SupportsIndex]) -> ArchSpec:
         """Returns the architecture."""
+        ...
+
+
+@runtime_checkable
+class HasFidelities(Decoder, Protocol):
+    """A decoder whose tokens also say at which budget to measure."""
+
+    def fidelity(self, tokens: Iterable[SupportsIndex]) -> int:
+        """Returns which of the evaluator's budgets it is, from 0."""
         ...
 
 
@@ -340,6 +349,11 @@ class Study:
             tokens=tokens,
             spec=self._space.decode(tokens),
             seed=trial_seed(self._seed, index, repeat),
+            fidelity=(
+                self._space.fidelity(tokens)
+                if isinstance(self._space, HasFidelities)
+                else 0
+            ),
         )
 
     def _record(
@@ -355,6 +369,7 @@ class Study:
             "index": trial.index,
             "repeat": trial.repeat,
             "tokens": trial.tokens,
+            "fidelity": trial.fidelity,
             "asked": None if trial.repeat else self._asked,
             "finished": time.time(),
             "worker": worker,

@@ -30,6 +30,7 @@ class Trial:
 
     `repeat` is above 0 where it was measured before, to be sure of it. `seed` depends
     on the run's seed, the index and the repeat.
+    `fidelity` is which of its evaluator's budgets it is measured at.
     """
 
     index: int
@@ -37,6 +38,7 @@ class Trial:
     spec: ArchSpec
     seed: int
     repeat: int = 0
+    fidelity: int = 0
 
     @property
     def key(self) -> tuple[int, int]:
@@ -66,11 +68,13 @@ class _Finished(Record):
     seed. `asked` is how many suggestions had been made when the trial was recorded;
     None of a trial that another study brought. `finished` is in seconds since the
     epoch.
+    `fidelity` is which of its evaluator's budgets it was measured at.
     """
 
     index: Count
     repeat: Count = 0
     tokens: tuple[Count, ...]
+    fidelity: Count = 0
     metrics: _Metrics
     asked: Count | None = None
     finished: Duration

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from nas import export, predict, profile, report, scale, search, train
+from nas import calibrate, export, predict, profile, report, scale, search, train
 from nas.evaluation import latency_table
 from nas.execution import driver
 from nas.pages import serve
@@ -27,7 +27,7 @@ from trainers import loop
 MAINS: dict[str, Callable[..., int]] = {
     "search": search.main, "scale": scale.main, "train": train.main,
     "predict": predict.main, "export": export.main, "profile": profile.main,
-    "report": report.main,
+    "report": report.main, "calibrate": calibrate.main,
 }  # fmt: skip
 # 0, refused, stopped; interrupted; without a reader.
 STATUSES = {0, 1, 2, 130, 143, 141}

@@ -16,9 +16,9 @@ _NOT_TRIED = {"--help", "--download"}  # the second would use the network
 _FIRST = {
     "search": [], "scale": ["tiny.json"], "train": ["tiny.json"],
     "predict": ["trained", "ok.png"], "export": ["tiny.json"], "profile": ["tiny.json"],
-    "report": ["searched"],
+    "report": ["searched"], "calibrate": [],
 }  # fmt: skip
-_WRITING = ("search", "train", "scale", "export")
+_WRITING = ("search", "train", "scale", "export", "calibrate")
 
 
 def flags_of() -> dict[str, list[str]]:
@@ -60,6 +60,7 @@ class Inputs:
         command = rng.choice(
             ["search"] * 4 + ["train"] * 3 + ["scale"] * 3
             + ["predict", "export", "profile", "profile", "report"]
+            + ["calibrate"] * 2
         )  # fmt: skip
         arguments = list(_FIRST[command])
         chance = rng.random()

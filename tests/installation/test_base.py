@@ -209,6 +209,17 @@ def test_scale_makes_a_family(base, searched):
     assert small < large
 
 
+def test_calibrate_recommends_or_says_why_not(base):
+    base(
+        "nas.calibrate", "--architectures", 4, "--steps", 4, "--try-steps", 2,
+        "--restrict", "*.expansion=1", "--restrict", "*.kernel=3",
+        "--output", "calibrated",
+    )  # fmt: skip
+    found = json.loads((base.folder / "calibrated" / "calibration.json").read_text())
+    assert [row["budget"]["steps"] for row in found["budgets"]] == [2, 2, 4]
+    assert found["verdict"]
+
+
 def test_train_measures_the_network(trained):
     result = json.loads((trained / "result.json").read_text())
     assert result["steps"] > 0

@@ -67,12 +67,19 @@ class Subset:
         return self.whole[int(self.indices[index])]
 
 
+def whole(examples: Examples) -> tuple[Examples, Int[np.ndarray, " num"]]:
+    """Returns what `examples` are chosen from, and at which indices."""
+    rows = np.arange(len(examples))
+    while isinstance(examples, Subset):
+        examples, rows = examples.whole, examples.indices[rows]
+    return examples, rows
+
+
 def labels_of(examples: Examples) -> Int[np.ndarray, " num"] | None:
     """Returns the classes of all examples; None where only decoding would tell."""
-    if isinstance(examples, Subset):
-        labels = labels_of(examples.whole)
-        return None if labels is None else labels[examples.indices]
-    return getattr(examples, "labels", None)
+    source, rows = whole(examples)
+    labels = getattr(source, "labels", None)
+    return None if labels is None else labels[rows]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.data.dataset import ArrayExamples, Dataset, Examples, Subset
+from trainers.data.dataset import ArrayExamples, Dataset, Examples, whole
 from trainers.data.folder import FolderExamples
 from trainers.data.tfds import TfdsExamples
 
@@ -64,7 +64,7 @@ def of(dataset: Dataset, test: Examples | None = None) -> Fingerprint:
     if test is not None:
         splits["test"] = test
     source = dataset.name
-    if isinstance(_whole(dataset.train)[0], FolderExamples):
+    if isinstance(whole(dataset.train)[0], FolderExamples):
         source = str(pathlib.Path(source).expanduser().resolve())
     root = pathlib.Path(dataset.name).expanduser()
     names = tuple(map(str, dataset.class_names))
@@ -139,16 +139,8 @@ def _names(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _whole(examples: Examples) -> tuple[Examples, np.ndarray]:
-    """Returns what `examples` are chosen from, and at which indices."""
-    rows = np.arange(len(examples))
-    while isinstance(examples, Subset):
-        examples, rows = examples.whole, examples.indices[rows]
-    return examples, rows
-
-
 def _digest(examples: Examples, root: pathlib.Path) -> str:
-    examples, rows = _whole(examples)
+    examples, rows = whole(examples)
     digest = hashlib.sha256(f"{len(rows)}\n".encode())
     match examples:
         case FolderExamples():

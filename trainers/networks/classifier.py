@@ -10,7 +10,13 @@ from search_space.spec import ArchSpec
 from trainers.networks import backbone
 from trainers.networks.backbone import Backbone, mode_of_block
 from trainers.networks.blocks import BlockBuilder, NetworkBlock
-from trainers.networks.units import EVALUATION, ClassifierUnit, Mode
+from trainers.networks.units import (
+    EVALUATION,
+    ClassifierUnit,
+    ConvUnit,
+    DepthwiseUnit,
+    Mode,
+)
 
 
 class Classifier(nnx.Module):
@@ -53,6 +59,20 @@ def build(spec: ArchSpec, *, seed: int, dtype: str = "float32") -> Classifier:
     below = backbone.build(builder, spec)
     (head,) = layers.blocks(spec)[len(below.blocks) :]
     return Classifier(below, builder.block(head), dtype)
+
+
+def scale_branches(network: Classifier, scale: float) -> None:
+    """Sets the scale of the last batch norm of every block that has a shortcut.
+
+    At 0 each of these blocks starts as its shortcut, and the network as the shallow one
+    that the others make (https://arxiv.org/abs/1706.02677, section 5.1); EfficientNet's
+    code starts at 1.
+    """
+    for block in network.blocks:
+        last = block.units[-1]
+        if block.skip and isinstance(last, ConvUnit | DepthwiseUnit):
+            shape = last.norm.scale[...].shape
+            last.norm.scale[...] = np.full(shape, scale, np.float32)
 
 
 def classifier_of(network: Classifier) -> ClassifierUnit:

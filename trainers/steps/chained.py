@@ -150,6 +150,28 @@ class ChainedStep:
         self._forward(images, forward, [mode] * len(self._network.blocks))
         return states
 
+    def maps(
+        self, states: Sequence[UnitState], batch: Batch
+    ) -> list[tuple[int, Array, Array | None]]:
+        """Returns what each unit but the last makes of a training batch.
+
+        A unit's position in the network, its maps, and the shortcut added to them. By
+        the training executables: it compiles nothing of its own.
+        """
+        images, *_ = batch if self._devices is None else self._devices.split(batch)
+        seen: list[tuple[int, Array, Array | None]] = []
+
+        def forward(unit: int, x: Array, shortcut: Array | None, mode: Mode) -> Array:
+            state = states[unit]
+            run = self._run[unit].forward
+            y, *_ = run(state.trained.params, state.stats, x, shortcut, mode)
+            seen.append((unit, y, shortcut))
+            return y
+
+        mode = Mode(train=self._train, momentum=self._one)
+        self._forward(images, forward, [mode] * len(self._network.blocks))
+        return seen
+
     def _copied(self, arrays: _Arrays) -> _Arrays:
         return arrays if self._devices is None else self._devices.copy(arrays)
 
