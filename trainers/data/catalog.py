@@ -15,12 +15,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from search_space import references
-from trainers.data import digits, folder, idx, pixels, split, tfds
+from trainers.data import digits, folder, idx, patterns, pixels, split, tfds
 from trainers.data.dataset import Dataset, DataSource, Examples, Subset
 from trainers.runtime import optional
 
+# Those that come with the package, or inside one that it needs.
+_EMBEDDED = {"digits": digits.read, "patterns": patterns.read}
+
 _KINDS = (
-    "digits, fashion_mnist, an image classification set of TFDS"
+    "digits, patterns, fashion_mnist, an image classification set of TFDS"
     " (https://www.tensorflow.org/datasets/catalog), or the path of a folder of class"
     " folders"
 )
@@ -41,7 +44,7 @@ def load(
     """Returns the data set called `name`, its validation split carved by `seed`.
 
     Args:
-      name: `digits`; `fashion_mnist`; a set of TFDS, such as `cifar10` or
+      name: `digits`; `patterns`; `fashion_mnist`; a set of TFDS, such as `cifar10` or
         `name/config:version`; or the path of a folder of class folders (`folder.py`).
       seed: decides which training examples validate.
       validation: how many those are; by default a validation split that a folder
@@ -92,8 +95,8 @@ def _open(
     download: bool,
     carve: bool,
 ) -> DataSource:
-    if name == "digits":
-        return digits.read()
+    if name in _EMBEDDED:
+        return _EMBEDDED[name]()
     if references.is_reference(name):
         return _own(name)
     path = _expanded(name)
@@ -196,7 +199,7 @@ def _shortened(description: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    known = {"digits", *tfds.names()}
+    known = {*_EMBEDDED, *tfds.names()}
     close = difflib.get_close_matches(name.lower(), known)
     hint = f"did you mean {' or '.join(close)}? There " if close else "there "
     return f"unknown data set {name!r}; {hint}are {_KINDS}"
