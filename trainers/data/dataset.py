@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
@@ -16,6 +16,7 @@ Image = (
 """Pixels from 0 to 255; float32 where a file held finer ones."""
 
 
+@runtime_checkable
 class Examples(Protocol):
     """Labelled images, read and decoded one at a time, by index."""
 
