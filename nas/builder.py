@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import controller
 from controller.interface import Controller
-from nas.evaluation import evaluators, latency_table
+from nas.evaluation import evaluators, latency_table, rungs
 from nas.evaluation.evaluators import Evaluator
 from nas.evaluation.latency_table import LatencyTable
 from nas.evaluation.run_data import RunData
@@ -61,6 +61,8 @@ def make(run: Definition) -> Plan:
         _check_target(options.target_flops, space, options.space)
     proposer = _controller(options.controller, space.num_choices)
     evaluator, data = evaluators.build(run, space)
+    if options.fidelities:
+        evaluator = rungs.build(run, evaluator)
     if run.reward.latency_table is not None:
         table = _table(run, space)
         evaluator = evaluators.WithLatency(evaluator=evaluator, table=table)

@@ -36,6 +36,7 @@ from nas.runs import beside as baselines_file
 from nas.runs import doubts, journal, results, run_folder
 from nas.study import confirmation
 from nas.study.confirmation import Confirm, best_within
+from nas.study.halving import Halving
 from nas.study.metrics import by_name
 from trainers.baselines import Baselines
 
@@ -225,6 +226,9 @@ def _setup(parsed: Arguments, parts: Plan) -> Setup:
             quality=by_name(parts.evaluator.metrics)[named[0]],
             limit=limit_of(parsed.definition),
         ),
+        halving=Halving(num_rungs=len(search.fidelities))
+        if search.fidelities
+        else None,
     )
 
 

@@ -5,7 +5,7 @@ import functools
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import jax
@@ -21,6 +21,7 @@ from trainers.measurement import Infeasible, Measured, Seconds
 from trainers.networks import classifier
 from trainers.phases import Strengths
 from trainers.runtime import compilation, devices
+from trainers.steps import unit_weights
 from trainers.steps.chained import ChainedStep
 from trainers.steps.executables import Recipe, UnitState, split
 from trainers.tasks.classification import ACCURACY, Classification
@@ -125,61 +126,129 @@ def evaluate(
       config: budget and recipe.
       seed: of the initial weights and the order of the images.
     """
+    outcome, _ = _guarded(spec, dataset, config, seed, parts=(config.steps,))
+    return outcome
+
+
+def evaluate_in_parts(
+    spec: ArchSpec,
+    *,
+    dataset: Dataset,
+    config: ChildConfig,
+    seed: int,
+    parts: Sequence[int],
+    weights: bytes | None = None,
+) -> tuple[Measured | Infeasible, bytes | None]:
+    """Trains `spec` in several parts, each with a warm-up and a cosine of its own.
+
+    Args:
+      spec: the child at its deployment resolution.
+      dataset: prepared once for all children of a process.
+      config: recipe; `steps` does not count.
+      seed: of the initial weights and the order of the images.
+      parts: the steps of each part.
+      weights: those after all parts but the last, to go on from. With None, or what
+        are no weights of this network, all parts are trained.
+
+    Returns:
+      What came of it, with the losses of the parts that were trained; and the weights
+      after the last part, None where there are none.
+    """
+    outcome, states = _guarded(
+        spec, dataset, config, seed, parts=parts, weights=weights
+    )
+    return outcome, None if states is None else unit_weights.dump(states)
+
+
+def _guarded(
+    spec: ArchSpec,
+    dataset: Dataset,
+    config: ChildConfig,
+    seed: int,
+    *,
+    parts: Sequence[int],
+    weights: bytes | None = None,
+) -> tuple[Measured | Infeasible, list[UnitState] | None]:
+    """Trains and measures; what is the child's fault is a reason, not an exception."""
     try:
         trained = as_trained(spec, dataset, config)
     except ValidationError as error:
-        return Infeasible(f"does not fit: {explain(error)}")
+        return Infeasible(f"does not fit: {explain(error)}"), None
     try:
-        return _evaluate(trained, dataset, config, seed)
+        return _evaluate(trained, dataset, config, seed, parts, weights)
     except loop.DivergedError as error:
-        return Infeasible(f"diverged: {error}")
+        return Infeasible(f"diverged: {error}"), None
     except MemoryError:
-        return Infeasible("out of memory on the host")
+        return Infeasible("out of memory on the host"), None
     except jax.errors.JaxRuntimeError as error:
         if not _OUT_OF_MEMORY.search(str(error)):
             raise
-        return Infeasible(f"out of memory: {str(error).splitlines()[0]}")
+        reason = str(error).splitlines()[0]
+        return Infeasible(f"out of memory: {reason}"), None
 
 
 def _evaluate(
-    spec: ArchSpec, dataset: Dataset, config: ChildConfig, seed: int
-) -> Measured:
+    spec: ArchSpec,
+    dataset: Dataset,
+    config: ChildConfig,
+    seed: int,
+    parts: Sequence[int],
+    weights: bytes | None,
+) -> tuple[Measured, list[UnitState]]:
     loader = loader_of(dataset, config.resolution)
     with compilation.measured() as compiling:
         start = time.perf_counter()
         step, states = begin(spec, config, seed)
-        states, losses = loop.fit(
-            step,
-            states,
-            loader.train_batches(
-                batch_size=config.batch_size, steps=config.steps, seed=seed
-            ),
-            schedule(config),
-        )
+        done = 0
+        if weights is not None and (found := unit_weights.load(states, weights)):
+            states, done = step.place(found), len(parts) - 1
+        curves: list[np.ndarray] = []
+        for before, steps in _spans(parts)[done:]:
+            if curves:  # as one that goes on from its weights: a new optimizer
+                weights = unit_weights.dump(states)
+                step, fresh = begin(spec, config, seed)
+                states = step.place(unit_weights.load(fresh, weights) or fresh)
+            batches = loader.train_batches(
+                batch_size=config.batch_size,
+                steps=before + steps,
+                seed=seed,
+                start=before,
+            )
+            plan = schedule(dataclasses.replace(config, steps=steps))
+            states, curve = loop.fit(step, states, batches, plan)
+            curves.append(curve)
+        losses = np.concatenate(curves)
         trained = time.perf_counter()
         compiled_in_training = compiling.seconds
-        states = loop.refit(
-            step, states, norm_batches(loader, config, len(dataset.train), seed)
+        whole = dataclasses.replace(config, steps=sum(parts))
+        refit = loop.refit(
+            step, states, norm_batches(loader, whole, len(dataset.train), seed)
         )
         metrics = loop.evaluate(
-            step, states, loader.eval_batches(batch_size=config.batch_size)
+            step, refit, loader.eval_batches(batch_size=config.batch_size)
         )
         evaluated = time.perf_counter()
     train_seconds = trained - start - compiled_in_training
     accuracy = metrics[ACCURACY]
-    return Measured(
+    measured = Measured(
         metrics={
             "accuracy": accuracy,
-            "images_per_second": config.steps * config.batch_size / train_seconds,
+            "images_per_second": len(losses) * config.batch_size / train_seconds,
         },
         spread={"accuracy": binomial_error(accuracy, len(dataset.validation))},
-        losses=tuple(np.asarray(losses).tolist()),
+        losses=tuple(losses.tolist()),
         seconds=Seconds(
             compile=compiling.seconds,
             train=train_seconds,
             eval=evaluated - trained - (compiling.seconds - compiled_in_training),
         ),
     )
+    return measured, states
+
+
+def _spans(parts: Sequence[int]) -> list[tuple[int, int]]:
+    """The steps before each part, and its own."""
+    return [(sum(parts[:position]), steps) for position, steps in enumerate(parts)]
 
 
 def begin(

@@ -32,6 +32,7 @@ from nas.runs import journal, store
 from nas.runs.run_folder import RunFolder
 from nas.runs.store import RunStore
 from nas.study.confirmation import Confirm
+from nas.study.halving import Halving, Rungs
 from nas.study.metrics import COUNTED, Metric
 from nas.study.proposals import Proposals
 from nas.study.reward import Reward
@@ -61,6 +62,7 @@ class Setup:
       resume: the folder of the run to go on with, or None.
       callbacks: told of every trial that starts and ends, beside the screen.
       confirm: how the best are measured again in the end; None for not at all.
+      halving: how the promising go on to longer trainings; None for not at all.
     """
 
     kind: str
@@ -80,6 +82,7 @@ class Setup:
     resume: Path | None = None
     callbacks: tuple[Listener, ...] = ()
     confirm: Confirm | None = None
+    halving: Halving | None = None
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -244,9 +247,15 @@ def _num_left(started: Started) -> int:
     """How many measurements are left, those that are measured again included."""
     setup, contents = started.setup, started.contents
     left = max(0, setup.num_trials - len(contents.trials))
+    if setup.halving is not None:
+        rungs = Rungs(setup.halving)
+        for record in contents.records:
+            if not record.repeat:
+                rungs.add(record)
+        left += len(list(rungs.promotable()))
     if setup.confirm is None:
         return left
-    known = {record.key for record in contents.again}
+    known = {(record.index, record.repeat) for record in contents.again}
     chosen = setup.confirm.candidates(contents.completed)
     wanted = itertools.product(chosen, range(1, setup.confirm.repeats + 1))
     return left + sum((trial.index, repeat) not in known for trial, repeat in wanted)
@@ -313,11 +322,14 @@ def _study(started: Started) -> Generator[Study]:
             seed=setup.seed,
             num_trials=setup.num_trials,
             store=kept,
-            known=(*started.contents.trials, *started.contents.again),
+            known=started.contents.records,
             snapshot=store.load_snapshot(folder),
             confirm=setup.confirm,
+            halving=setup.halving,
         )
         yield study
+        if not study.num_unassigned:
+            kept.drop_all_weights()
 
 
 @contextlib.contextmanager
@@ -326,7 +338,7 @@ def _watched(started: Started, study: Study, console: Console) -> Generator[None
     progress = Progress(
         num_trials=started.setup.num_trials,
         objectives=started.contents.header.front,
-        earlier=(*started.contents.trials, *started.contents.again),
+        earlier=started.contents.records,
     )
     study.watch(progress)  # first: the others read it
     scalars = Scalars(started.folder.tensorboard, progress)

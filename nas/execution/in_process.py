@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 
 from nas.evaluation.evaluators import EvaluationError, Evaluator
-from nas.evaluation.fidelity import prepare_at
+from nas.evaluation.fidelity import prepare_from
 from nas.study.study import Study
 from nas.study.trial import Trial, Worker
 
@@ -23,14 +23,16 @@ def run(study: Study, evaluator: Evaluator, *, check: Callable[[], None]) -> Non
       EvaluationError: if a trial ends in an exception. One line.
       OSError: if the journal cannot be written.
     """
-    evaluate = prepare_at(evaluator)
+    evaluate = prepare_from(evaluator)
     worker = Worker(host=platform.node(), pid=os.getpid())
     while (trial := study.next_trial()) is not None:
         try:
-            outcome = evaluate(trial.spec, trial.seed, trial.fidelity)
+            outcome, weights = evaluate(
+                trial.spec, trial.seed, trial.fidelity, trial.weights
+            )
         except Exception as error:  # an evaluator may be anybody's, and raise anything
             raise EvaluationError(_explain(error, trial)) from error
-        study.finish(trial, outcome, worker)
+        study.finish(trial, outcome, worker, weights)
         check()
 
 

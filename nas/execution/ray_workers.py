@@ -31,7 +31,7 @@ from nas.execution.trial_clocks import TrialClocks
 from nas.execution.worker import TrialWorker
 from nas.options.quantity import format_duration
 from nas.study.study import Study
-from nas.study.trial import Trial
+from nas.study.trial import Key, Trial
 from search_space import codec
 from trainers.measurement import Infeasible
 from trainers.runtime import allocator
@@ -164,7 +164,7 @@ class _Pool:
         self._clocks = TrialClocks(time_limit)
         self._workers: list[_Worker] = []
         self._again: collections.deque[Trial] = collections.deque()
-        self._deaths: collections.Counter[tuple[int, int]] = collections.Counter()
+        self._deaths: collections.Counter[Key] = collections.Counter()
         self._num_stillborn = 0
         self._evaluator = ray.put(evaluator)
         self._resources = resources
@@ -214,7 +214,7 @@ class _Pool:
             return False
         worker.trial = trial
         worker.call = worker.actor.measure.remote(
-            codec.dumps(trial.spec), trial.seed, trial.fidelity
+            codec.dumps(trial.spec), trial.seed, trial.fidelity, trial.weights
         )
         self._clocks.start(trial.key)
         return True
@@ -235,7 +235,7 @@ class _Pool:
             worker.call, worker.trial = None, None
             self._num_stillborn = 0
             if trial is not None:
-                self._study.finish(trial, report.outcome, report.worker)
+                self._study.finish(trial, report.outcome, report.worker, report.weights)
 
     def _bury(self, worker: _Worker, error: RayError) -> None:
         """Lets a dead worker go; its trial is tried again, or given up."""

@@ -10,7 +10,7 @@ import platform
 import jax
 
 from nas.evaluation.evaluators import Evaluator
-from nas.evaluation.fidelity import EvaluateAt, prepare_at
+from nas.evaluation.fidelity import EvaluateFrom, prepare_from
 from nas.execution.resources import WorkerResources, claim_cores
 from nas.study.trial import Worker
 from search_space import codec
@@ -24,12 +24,13 @@ class Report:
 
     outcome: Measured | Infeasible
     worker: Worker
+    weights: bytes | None
 
 
 class TrialWorker:
     """Measures trials; `prepare` comes first."""
 
-    _evaluate: EvaluateAt
+    _evaluate: EvaluateFrom
 
     def prepare(self, evaluator: Evaluator, resources: WorkerResources) -> None:
         """Takes its cores, before JAX starts, and loads what every trial needs.
@@ -44,12 +45,15 @@ class TrialWorker:
             self._claim = claim_cores(resources.cpus)  # held as long as the process
             jax.config.update("jax_platforms", "cpu")
         compilation.use_cache(compilation.default_cache_folder())
-        self._evaluate = prepare_at(evaluator)
+        self._evaluate = prepare_from(evaluator)
 
-    def measure(self, spec: str, seed: int, fidelity: int) -> Report:
+    def measure(
+        self, spec: str, seed: int, fidelity: int, weights: bytes | None
+    ) -> Report:
         """Measures the architecture whose JSON `spec` is."""
-        outcome = self._evaluate(codec.loads(spec), seed, fidelity)
-        return Report(outcome, Worker(host=platform.node(), pid=os.getpid()))
+        outcome, weights = self._evaluate(codec.loads(spec), seed, fidelity, weights)
+        worker = Worker(host=platform.node(), pid=os.getpid())
+        return Report(outcome, worker, weights)
 
 
 def _check_platform(resources: WorkerResources) -> None:

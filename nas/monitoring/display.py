@@ -110,6 +110,8 @@ class LiveDisplay:
             f"{len(progress.under_way)} under way, "
             f"{progress.num_infeasible} infeasible"
         )
+        if progress.num_promoted:
+            counts += f", {progress.num_promoted} trained on"
         if progress.num_again:
             counts += f", {progress.num_again} measured again"
         table.add_row("children", counts)
@@ -142,7 +144,8 @@ def describe(child: FinishedTrial | None, objectives: Sequence[Metric]) -> str:
         format_metric(metric, child.metrics[metric.name], child.spread.get(metric.name))
         for metric in metrics
     ]
-    again = f" again ({child.repeat})" if child.repeat else ""
+    again = f" at fidelity {child.fidelity}" if child.fidelity else ""
+    again += f" again ({child.repeat})" if child.repeat else ""
     return ", ".join([f"child {child.index}{again}: reward {child.reward:.4f}", *shown])
 
 

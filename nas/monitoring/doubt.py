@@ -21,17 +21,17 @@ class EarlyDoubt:
         """Of the study that `contents` began."""
         self._console = console
         self._contents = contents
-        self._trials = list(contents.trials)
+        self._records = list(contents.records)
 
     def started(self, trial: Trial) -> None:
         """Nothing to say."""
 
     def finished(self, child: FinishedTrial) -> None:
         """Says what is to be doubted, if this is the tenth."""
-        self._trials.append(child)
-        if len(self._trials) != _AFTER or not isinstance(child, CompletedTrial):
+        self._records.append(child)
+        if len(self._records) != _AFTER or not isinstance(child, CompletedTrial):
             return
-        so_far = dataclasses.replace(self._contents, trials=tuple(self._trials))
+        so_far = dataclasses.replace(self._contents, records=tuple(self._records))
         for doubt in doubts.of(so_far):
             shown = terminal.printable(f"{'Doubt':<11} so far, {doubt}")
             self._console.print(shown, markup=False, highlight=False)

@@ -5,7 +5,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from nas.study.metrics import Metric
-from nas.study.trial import CompletedTrial, FinishedTrial, InfeasibleTrial, Trial
+from nas.study.trial import (
+    CompletedTrial,
+    FinishedTrial,
+    InfeasibleTrial,
+    Key,
+    Trial,
+)
 
 # Pace is judged over this many last children: the first ones compile for the rest.
 _WINDOW = 20
@@ -14,8 +20,9 @@ _WINDOW = 20
 class Progress:
     """A listener that counts; `clock` gives seconds.
 
-    What is measured again is counted apart. Children of an earlier, interrupted run are
-    counted as done but say nothing about the pace of this one.
+    What is measured again, or at a higher fidelity, is counted apart. Children of an
+    earlier, interrupted run are counted as done but say nothing about the pace of this
+    one.
     """
 
     def __init__(
@@ -32,7 +39,10 @@ class Progress:
         self.num_done = 0
         self.num_infeasible = 0
         self.num_again = 0
-        self.under_way: dict[tuple[int, int], Trial] = {}
+        self.num_promoted = 0
+        self.last_is_new = False
+        self._seen: set[int] = set()
+        self.under_way: dict[Key, Trial] = {}
         self.best: CompletedTrial | None = None
         self.last: FinishedTrial | None = None
         self._clock = clock
@@ -70,11 +80,19 @@ class Progress:
 
     def _count(self, child: FinishedTrial) -> None:
         self.last = child
+        self.last_is_new = child.index not in self._seen
+        self._seen.add(child.index)
         if child.repeat:
             self.num_again += 1
             return
-        self.num_done += 1
+        self.num_done += self.last_is_new
+        self.num_promoted += not self.last_is_new
         if isinstance(child, InfeasibleTrial):
-            self.num_infeasible += 1
-        elif self.best is None or child.reward > self.best.reward:
+            self.num_infeasible += self.last_is_new
+        elif self.best is None or _rank(child) > _rank(self.best):
             self.best = child
+
+
+def _rank(child: CompletedTrial) -> tuple[int, float]:
+    """Children that were trained for longer go before the others."""
+    return child.fidelity, child.reward

@@ -27,7 +27,7 @@ class Scalars:
 
     def finished(self, child: FinishedTrial) -> None:
         """Logs the child and what is best so far; not what is measured again."""
-        if child.repeat:
+        if not self._progress.last_is_new:
             return
         progress, step = self._progress, self._progress.num_done
         values: dict[str, float] = {"search/infeasible": progress.num_infeasible}

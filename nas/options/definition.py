@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from nas.options.command_line import quantity
+from nas.options.command_line import UsageError, quantity
 from nas.options.costs import parse_cost
 from nas.options.quantity import (
     format_flops,
@@ -50,6 +50,29 @@ Milliseconds = Annotated[
 ]
 
 
+def _parse_steps(arguments: list[str]) -> tuple[int, ...]:
+    text = arguments[0].strip()
+    try:
+        return tuple(map(int, text.split(","))) if text != "none" else ()
+    except ValueError:
+        raise UsageError(
+            "--fidelities must be whole numbers of steps between commas, got "
+            f"{text[:40]!r}; write 60,180,540"
+        ) from None
+
+
+_Steps = Annotated[
+    tuple[int, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="STEPS,STEPS...",
+        instance_from_str=_parse_steps,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(map(str, value)) or "none"],
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchOptions:
     """What is searched, and by what."""
@@ -70,6 +93,9 @@ class SearchOptions:
     of your own."""
     rewards_per_update: Annotated[int, _COUNT] = 5
     """The controller learns whenever this many rewards have arrived."""
+    fidelities: _Steps = ()
+    """Train children in rungs: all to the first number of steps, the best third of each
+    rung on from its weights to the next (ASHA): 60,180,540."""
     repeats: Annotated[int, _COUNT] = 1
     """Trainings of each child, from seeds of their own: the reward is of their mean."""
     seed: Annotated[int, _COUNT] = 0

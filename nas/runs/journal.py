@@ -15,9 +15,10 @@ Anything else that does not parse is damage, and is refused.
 """
 
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
 
@@ -35,6 +36,7 @@ from pydantic import (
 
 from nas.runs import journal_v1
 from nas.study.confirmation import Standing, standings
+from nas.study.halving import latest
 from nas.study.metrics import COUNTED, Metric, by_name
 from nas.study.trial import (
     CompletedTrial,
@@ -147,28 +149,40 @@ _VERSION = TypeAdapter(_Version)
 class Contents:
     """A journal read back.
 
-    `again` are later measurements of some of the `trials`.
-    `num_bytes` is the length of its complete lines, `first_line` and `last_line` are
-    two of them, by which it is known again. `format` is the file's.
+    `records` are all its lines but the header, in order. `num_bytes` is the length of
+    its complete lines, `first_line` and `last_line` are two of them, by which it is
+    known again. `format` is the file's.
     """
 
     header: Header
-    trials: tuple[FinishedTrial, ...]
-    again: tuple[FinishedTrial, ...]
+    records: tuple[FinishedTrial, ...]
     num_bytes: int
     first_line: bytes
     last_line: bytes
     format: int = 2
+
+    @functools.cached_property
+    def trials(self) -> tuple[FinishedTrial, ...]:
+        """The first measurement of every child, in order."""
+        first: dict[int, FinishedTrial] = {}
+        for record in self.records:
+            first.setdefault(record.index, record)
+        return tuple(first.values())
+
+    @functools.cached_property
+    def again(self) -> tuple[FinishedTrial, ...]:
+        """Later measurements from other seeds, at the highest fidelity."""
+        return tuple(record for record in self.records if record.repeat)
 
     @property
     def standings(self) -> list[Standing]:
         """The trials that were measured, in order, with all that is known of each."""
         return standings(self.completed, self.again)
 
-    @property
+    @functools.cached_property
     def completed(self) -> tuple[CompletedTrial, ...]:
-        """The trials that were measured, in order."""
-        return tuple(t for t in self.trials if isinstance(t, CompletedTrial))
+        """The children that were measured, at the highest fidelity, in order."""
+        return tuple(latest(r for r in self.records if not r.repeat))
 
     @property
     def infeasible(self) -> tuple[InfeasibleTrial, ...]:
@@ -219,30 +233,27 @@ def read(path: Path, before: Contents | None = None) -> Contents:
         file.seek(before.num_bytes)
         parse = _parse_line if before.format != 1 else _old_line_parser(before.header)
         num_bytes, last_line = before.num_bytes, before.last_line
-        trials, again = list(before.trials), list(before.again)
-        seen = {trial.index: trial for trial in trials}
-        repeated = {trial.key for trial in again}
-        asked = max((trial.asked or 0 for trial in trials), default=0)
-        start = len(trials) + len(again) + 2
-        for number, line in enumerate(_complete_lines(file, path), start):
+        records = list(before.records)
+        seen = {trial.index: trial for trial in before.trials}
+        known = {record.key for record in records}
+        asked = max((trial.asked or 0 for trial in records), default=0)
+        for number, line in enumerate(_complete_lines(file, path), len(records) + 2):
             place = f"{path}, line {number}"
-            trial = parse(line, place)
-            if trial.repeat:
-                _check_repeat(trial, seen, repeated, place)
-                repeated.add(trial.key)
-                again.append(trial)
+            record = parse(line, place)
+            if record.key in known:
+                raise JournalError(f"{place}: {_name(record)} is there twice")
+            first = seen.get(record.index)
+            if record.repeat or (first and record.fidelity > first.fidelity):
+                _check_later(record, first, place)
             else:
-                asked = _check_order(trial, asked, seen, place)
-                seen[trial.index] = trial
-                trials.append(trial)
-            _check_metrics(trial, before.header, place)
+                asked = _check_order(record, asked, seen, place)
+                seen[record.index] = record
+            _check_metrics(record, before.header, place)
+            known.add(record.key)
+            records.append(record)
             num_bytes, last_line = num_bytes + len(line), line
     return dataclasses.replace(
-        before,
-        trials=tuple(trials),
-        again=tuple(again),
-        num_bytes=num_bytes,
-        last_line=last_line,
+        before, records=tuple(records), num_bytes=num_bytes, last_line=last_line
     )
 
 
@@ -260,7 +271,7 @@ def convert(path: Path) -> Contents:
         return contents
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("xb") as file:
-        for record in (contents.header, *contents.trials, *contents.again):
+        for record in (contents.header, *contents.records):
             file.write(record.model_dump_json().encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -295,8 +306,7 @@ def _read_header(file: BinaryIO, path: Path) -> Contents:
         header = _parse(_HEADER, line, place)
     return Contents(
         header=header,
-        trials=(),
-        again=(),
+        records=(),
         num_bytes=len(line),
         first_line=line,
         last_line=line,
@@ -414,24 +424,23 @@ def _check_metrics(trial: FinishedTrial, header: Header, place: str) -> None:
         )
 
 
-def _check_repeat(
-    trial: FinishedTrial,
-    seen: Mapping[int, FinishedTrial],
-    repeated: Container[tuple[int, int]],
-    place: str,
+def _check_later(
+    record: FinishedTrial, first: FinishedTrial | None, place: str
 ) -> None:
-    """Refuses measurements again of what was not measured, or twice the same one."""
-    first = seen.get(trial.index)
-    if not isinstance(first, CompletedTrial) or first.tokens != trial.tokens:
+    """Refuses later measurements of what was not measured before."""
+    if not isinstance(first, CompletedTrial) or first.tokens != record.tokens:
         raise JournalError(
-            f"{place}: trial {trial.index} was measured again, with repeat "
-            f"{trial.repeat}, and no line before measures it; restore the file from a "
-            "copy, or cut it before this line to lose what follows"
+            f"{place}: {_name(record)} is a later measurement, and no line before "
+            "measures it; restore the file from a copy, or cut it before this line to "
+            "lose what follows"
         )
-    if trial.key in repeated:
-        raise JournalError(
-            f"{place}: repeat {trial.repeat} of trial {trial.index} is there twice"
-        )
+
+
+def _name(record: FinishedTrial) -> str:
+    text = f"trial {record.index}"
+    if record.fidelity:
+        text += f" at fidelity {record.fidelity}"
+    return text + (f", repeat {record.repeat}" if record.repeat else "")
 
 
 def _check_order(

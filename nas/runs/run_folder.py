@@ -62,6 +62,11 @@ class RunFolder:
         return self.path / "baselines.json"
 
     @property
+    def weights(self) -> Path:
+        """Folder of the weights that children may go on from, while a search runs."""
+        return self.path / "weights"
+
+    @property
     def pareto(self) -> Path:
         """The children that no other beats in accuracy and the objective."""
         return self.path / "pareto.json"

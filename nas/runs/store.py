@@ -1,7 +1,9 @@
 """Where a study keeps what must outlive it: its run's folder."""
 
+import contextlib
 import io
 import zipfile
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -42,6 +44,33 @@ class RunStore:
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **snapshot)
         files.write_whole(self._folder.controller, buffer.getvalue())
+
+    def keep_weights(self, index: int, weights: bytes) -> None:
+        """See `nas.study.study.Store`."""
+        self._folder.weights.mkdir(exist_ok=True)
+        files.write_whole(self._weights(index), weights)
+
+    def weights(self, index: int) -> bytes | None:
+        """See `nas.study.study.Store`."""
+        try:
+            return files.read_bounded(self._weights(index), _MAX_BYTES)
+        except (OSError, ValueError):
+            return None  # dropped, or of another machine: it starts anew
+
+    def drop_weights(self, index: int) -> None:
+        """See `nas.study.study.Store`."""
+        self._weights(index).unlink(missing_ok=True)
+
+    def drop_all_weights(self) -> None:
+        """Forgets all weights: nobody goes on any more."""
+        if self._folder.weights.is_dir():
+            for path in self._folder.weights.glob("*.safetensors"):
+                path.unlink()
+            with contextlib.suppress(OSError):  # what is not ours stays
+                self._folder.weights.rmdir()
+
+    def _weights(self, index: int) -> Path:
+        return self._folder.weights / f"{index}.safetensors"
 
     def __enter__(self) -> Self:
         """Returns itself."""

@@ -59,7 +59,7 @@ class Confirm:
 
         None where no trial states an error of its quality: they are exact then.
         """
-        ranked = sorted(trials, key=lambda trial: (-trial.reward, trial.index))
+        ranked = sorted(trials, key=lambda t: (-t.fidelity, -t.reward, t.index))
         is_exact = not any(trial.spread.get(self.quality.name) for trial in ranked)
         if is_exact or not self.number:
             return []
@@ -70,7 +70,7 @@ class Confirm:
         known = {trial.index for trial in chosen}
         within = [trial for trial in within if trial.index not in known]
         name, sign = self.quality.name, self.quality.sign
-        within.sort(key=lambda trial: (-sign * trial.metrics[name], trial.index))
+        within.sort(key=lambda t: (-t.fidelity, -sign * t.metrics[name], t.index))
         chosen += within[:num_within]
         known = {trial.index for trial in chosen}
         rest = (trial for trial in ranked if trial.index not in known)
@@ -156,8 +156,15 @@ def _standing(trial: CompletedTrial, later: Sequence[FinishedTrial]) -> Standing
 
 
 def best(found: Sequence[Standing]) -> Standing | None:
-    """Returns the highest mean reward of those confirmed, if any is, else of all."""
-    return max(_deciding(found), key=lambda standing: standing.reward, default=None)
+    """Returns the highest mean reward of those confirmed, if any is, else of all.
+
+    Where some were trained for longer than others, of those.
+    """
+    return max(
+        _deciding(found),
+        key=lambda standing: (standing.trial.fidelity, standing.reward),
+        default=None,
+    )
 
 
 def best_within(
@@ -167,7 +174,10 @@ def best_within(
     within = [standing for standing in found if limit.holds(standing.trial.metrics)]
     return max(
         _deciding(within),
-        key=lambda standing: quality.sign * standing.metrics[quality.name],
+        key=lambda standing: (
+            standing.trial.fidelity,
+            quality.sign * standing.metrics[quality.name],
+        ),
         default=None,
     )
 

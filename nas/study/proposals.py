@@ -112,10 +112,19 @@ class Proposals:
             )
         del self._pending[tokens]
         self._take(tokens, reward)
-        while self._lowest is not None and len(self._arrived) >= (
-            self._rewards_per_update
-        ):
-            self._learn(self._rewards_per_update)
+        self._learn_of_batches()
+
+    def revise(self, tokens: Tokens, reward: float) -> None:
+        """Takes another reward of a suggestion that has one, measured better.
+
+        The controller is told of it with the next rewards.
+
+        Raises:
+          ValueError: if the reward is not finite.
+        """
+        _check_reward(tokens, reward)
+        self._take(tokens, reward)
+        self._learn_of_batches()
 
     def learn(self, results: Iterable[tuple[Tokens, float | None]]) -> None:
         """Tells the controller at once of results that it did not propose here.
@@ -209,6 +218,11 @@ class Proposals:
         self._arrived.append((tokens, reward))
         if reward is not None and (self._lowest is None or reward < self._lowest):
             self._lowest = reward
+
+    def _learn_of_batches(self) -> None:
+        number = self._rewards_per_update
+        while self._lowest is not None and len(self._arrived) >= number:
+            self._learn(number)
 
     def _learn(self, number: int) -> None:
         assert self._lowest is not None  # the caller saw to it

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.study.confirmation import Confirm, standings
+from nas.study.halving import Halving, Rungs, latest
 from nas.study.metrics import COUNTED, Metric, by_name
 from nas.study.proposals import Proposals, Tokens
 from nas.study.reward import Reward
@@ -26,6 +27,7 @@ from nas.study.trial import (
     CompletedTrial,
     FinishedTrial,
     InfeasibleTrial,
+    Key,
     Trial,
     Worker,
 )
@@ -82,6 +84,19 @@ class Store(Protocol):
           OSError: if the disk does not take it.
         """
 
+    def keep_weights(self, index: int, weights: bytes) -> None:
+        """Keeps a trial's weights to go on from, in place of those it had.
+
+        Raises:
+          OSError: if the disk does not take them.
+        """
+
+    def weights(self, index: int) -> bytes | None:
+        """Returns the weights that were kept of a trial; None if there are none."""
+
+    def drop_weights(self, index: int) -> None:
+        """Forgets the weights that were kept of a trial, if there are any."""
+
     def save(self, snapshot: Snapshot) -> None:
         """Keeps what the controller knows, in place of what was kept before.
 
@@ -97,11 +112,15 @@ class Study:
     proposed them, and who measured them, does not matter. From a snapshot it goes on
     as if it had never stopped, and hands out the trials that were pending then.
 
+    With `halving` a trial is the first rung of its architecture, and the promising go
+    on to the next ones: their records have a `fidelity` above 0. The controller is told
+    of them again.
+
     Once all trials are finished, the best are measured again, as `confirm` says. A
     study that goes on after that tells its controller of their mean rewards.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (whatever a study is made of, by name)
         self,
         *,
         space: Decoder,
@@ -114,6 +133,7 @@ class Study:
         known: Sequence[FinishedTrial] = (),
         snapshot: Snapshot | None = None,
         confirm: Confirm | None = None,
+        halving: Halving | None = None,
     ) -> None:
         """Tells `proposals` of what is known.
 
@@ -128,6 +148,7 @@ class Study:
           known: finished trials, in order, and what was measured again of them.
           snapshot: what `Store.save` was given last, if it is still there.
           confirm: how the best are measured again; None for not at all.
+          halving: how the promising go on to longer trainings; None for not at all.
 
         Raises:
           ValueError: if a known trial's tokens are none of the space.
@@ -144,16 +165,18 @@ class Study:
         self._confirm = confirm
         self._again = [record for record in known if record.repeat]
         known = [trial for trial in known if not trial.repeat]
-        self._completed = [t for t in known if isinstance(t, CompletedTrial)]
-        self._under_confirmation: dict[tuple[int, int], Trial] = {}
-        self._num_finished = 0
+        self._measured = {r.key: r for r in known if isinstance(r, CompletedTrial)}
+        self._rungs = None if halving is None else Rungs(halving)
+        self._later: dict[Key, Trial] = {}  # under way: promoted, or measured again
+        self._num_finished = self._num_records = 0
         self._is_exhausted = False
         self._last_snapshot = -math.inf
         self._asked = 0
         self._free: list[int] = []
         self._told = hashlib.sha256()
         # The controller has not been told of what was measured again: all is told anew.
-        told_all = bool(self._again) and num_trials > len(known)
+        num_known = len({trial.index for trial in known})
+        told_all = bool(self._again) and num_trials > num_known
         start = 0 if told_all else self._restore(snapshot, known)
         self._catch_up(known[start:], exactly=start > 0)
         self._to_repeat = list(self._trials.values())
@@ -163,7 +186,8 @@ class Study:
         """How many trials `next_trial` has to give, if the space holds so many."""
         asked = self._num_finished + len(self._trials)
         left = len(self._to_repeat) + max(0, self._num_trials - asked)
-        return left + len(self._to_confirm())
+        promotable = [] if self._rungs is None else list(self._rungs.promotable())
+        return left + len(promotable) + len(self._to_confirm())
 
     @property
     def proposals(self) -> Proposals:
@@ -182,11 +206,13 @@ class Study:
         """
         if self._to_repeat:
             trial = self._to_repeat.pop(0)
+        elif promoted := self._promoted():
+            trial = promoted
         elif self._num_finished + len(self._trials) < self._num_trials:
             trial = self._ask()
         elif unconfirmed := self._to_confirm():
             trial = unconfirmed[0]
-            self._under_confirmation[trial.key] = trial
+            self._later[trial.key] = trial
         else:
             trial = None
         if trial is not None:
@@ -195,26 +221,33 @@ class Study:
         return trial
 
     def finish(
-        self, trial: Trial, outcome: Measured | Infeasible, worker: Worker | None
+        self,
+        trial: Trial,
+        outcome: Measured | Infeasible,
+        worker: Worker | None,
+        weights: bytes | None = None,
     ) -> None:
         """Records the outcome of a trial that `next_trial` handed out.
+
+        `weights` are what it would go on from.
 
         Raises:
           KeyError: if it was not handed out, or is finished already.
           OSError: if it cannot be stored; the study must stop then.
         """
-        if trial.repeat:
-            del self._under_confirmation[trial.key]
+        if trial.key in self._later:
+            del self._later[trial.key]
         else:
             del self._trials[trial.index]
         record = self._record(trial, outcome, worker)
+        if self._rungs is not None and weights is not None and not trial.repeat:
+            self._store.keep_weights(trial.index, weights)
         self._store.append(record)
         if record.repeat:
             self._again.append(record)
         else:
             self._take(record)
-            if isinstance(record, CompletedTrial):
-                self._completed.append(record)
+            self._drop_weights()
             self.save(at_most_every=_SECONDS_BETWEEN_SNAPSHOTS)
         for listener in self._listeners:
             listener.finished(record)
@@ -231,28 +264,67 @@ class Study:
         self._last_snapshot = now
         self._store.save(self._snapshot())
 
-    def _take(self, trial: FinishedTrial) -> None:
-        self._proposals.record(trial.tokens, _reward_of(trial))
-        self._num_finished += 1
-        self._told.update(_line(trial))
+    def _take(self, record: FinishedTrial) -> None:
+        if isinstance(record, CompletedTrial):
+            self._measured[record.key] = record
+        if self._rungs is not None:
+            self._rungs.add(record)
+        if self._is_later(record):
+            if self._rungs is not None and isinstance(record, CompletedTrial):
+                comparable = self._rungs.comparable(record.index)
+                self._proposals.revise(record.tokens, comparable)
+        else:
+            self._proposals.record(record.tokens, _reward_of(record))
+            self._num_finished += 1
+        self._num_records += 1
+        self._told.update(_line(record))
+
+    def _is_later(self, measured: FinishedTrial | Trial) -> bool:
+        """Whether it is of an architecture that was measured before."""
+        return bool(measured.repeat or (self._rungs is not None and measured.fidelity))
+
+    def _promoted(self) -> Trial | None:
+        """The next trial that goes on to a higher rung, if any may."""
+        if self._rungs is None:
+            return None
+        for index, rung in self._rungs.promotable():
+            below = self._measured[index, rung - 1, 0]
+            trial = dataclasses.replace(
+                self._trial(index, below.tokens),
+                fidelity=rung,
+                weights=self._store.weights(index),
+            )
+            self._rungs.begin(index, rung)
+            self._later[trial.key] = trial
+            return trial
+        return None
+
+    def _drop_weights(self) -> None:
+        """Forgets the weights of those that will hardly go on."""
+        if self._rungs is not None:
+            for index in self._rungs.expendable():
+                self._store.drop_weights(index)
 
     def _to_confirm(self) -> list[Trial]:
         """What is still to be measured again: every candidate once, then once more."""
         is_over = self._num_finished >= self._num_trials or self._is_exhausted
-        if self._confirm is None or self._trials or not is_over:
+        promoted = any(not trial.repeat for trial in self._later.values())
+        if self._confirm is None or self._trials or promoted or not is_over:
             return []
-        known = {record.key for record in self._again} | self._under_confirmation.keys()
-        return [
-            self._trial(chosen.index, chosen.tokens, repeat)
+        known = {record.key for record in self._again} | self._later.keys()
+        chosen = self._confirm.candidates(latest(self._measured.values()))
+        wanted = [
+            self._trial(trial.index, trial.tokens, repeat)
             for repeat in range(1, self._confirm.repeats + 1)
-            for chosen in self._confirm.candidates(self._completed)
-            if (chosen.index, repeat) not in known
+            for trial in chosen
         ]
+        return [trial for trial in wanted if trial.key not in known]
 
     def _snapshot(self) -> dict[str, NDArray[Any]]:
         pending = [t.index for t in self._trials.values()]
         return self._proposals.snapshot() | {
             "num_finished": np.array(self._num_finished, np.int64),
+            "num_records": np.array(self._num_records, np.int64),
             "told": np.frombuffer(self._told.digest(), np.uint8),
             "asked": np.array(self._asked, np.int64),
             "free": np.array(self._free, np.int64),
@@ -266,7 +338,8 @@ class Study:
         if snapshot is None:
             return 0
         try:
-            number = int(snapshot["num_finished"])
+            number = int(snapshot["num_records"])
+            num_finished = int(snapshot["num_finished"])
             asked = int(snapshot["asked"])
             free = [int(index) for index in snapshot["free"]]
             indices = [int(index) for index in snapshot["pending_indices"]]
@@ -278,7 +351,11 @@ class Study:
         except (KeyError, TypeError, ValueError):
             return 0  # of another version or controller: tell it all again
         self._told = told
-        self._num_finished, self._asked, self._free = number, asked, free
+        self._num_records, self._num_finished = number, num_finished
+        self._asked, self._free = asked, free
+        if self._rungs is not None:
+            for record in known[:number]:
+                self._rungs.add(record)
         for index, tokens in zip(indices, self._proposals.pending, strict=False):
             self._trials[index] = self._trial(index, tokens)
         return number
@@ -290,27 +367,44 @@ class Study:
         it had not stopped.
         """
         rest = list(known)
-        while exactly and rest and self._repeats(rest[0]):
-            trial = rest.pop(0)
-            del self._trials[trial.index]
-            self._take(trial)
+        while exactly and rest and (self._is_later(rest[0]) or self._repeats(rest[0])):
+            record = rest.pop(0)
+            if not self._is_later(record):
+                del self._trials[record.index]
+            self._take(record)
         for trial in rest:
             self._space.decode(trial.tokens)
-        completed = [t for t in rest if isinstance(t, CompletedTrial)]
-        means = {
-            s.trial.index: s.mean_of_all for s in standings(completed, self._again)
-        }
-        self._proposals.learn((trial.tokens, means.get(trial.index)) for trial in rest)
-        self._num_finished += len(rest)
-        for trial in rest:
-            self._told.update(_line(trial))
-        taken = {trial.index for trial in rest}
+        self._learn(rest)
+        new = [record for record in rest if not self._is_later(record)]
+        self._num_finished += len(new)
+        self._num_records += len(rest)
+        for record in rest:
+            self._told.update(_line(record))
+        taken = {trial.index for trial in new}
         self._trials = {
             index: trial
             for index, trial in self._trials.items()
             if index not in taken and trial.tokens in self._proposals.pending
         }
         self._number_anew(taken)
+
+    def _learn(self, records: Sequence[FinishedTrial]) -> None:
+        """Tells the controller of each architecture once, by all that is known of it.
+
+        The mean over its measurements, or where there are rungs, its highest reward as
+        if it had been measured at the lowest.
+        """
+        rungs = self._rungs
+        completed = latest(records)
+        means = {
+            s.trial.index: s.mean_of_all for s in standings(completed, self._again)
+        }
+        if rungs is not None:
+            for record in records:
+                rungs.add(record)
+            means = {trial.index: rungs.comparable(trial.index) for trial in completed}
+        tokens = {record.index: record.tokens for record in records}
+        self._proposals.learn((row, means.get(i)) for i, row in tokens.items())
 
     def _number_anew(self, taken: set[int]) -> None:
         """Leaves no index out: those that nobody has finished are used first."""
@@ -349,12 +443,13 @@ class Study:
             tokens=tokens,
             spec=self._space.decode(tokens),
             seed=trial_seed(self._seed, index, repeat),
-            fidelity=(
-                self._space.fidelity(tokens)
-                if isinstance(self._space, HasFidelities)
-                else 0
-            ),
+            fidelity=self._fidelity(tokens, repeat),
         )
+
+    def _fidelity(self, tokens: Tokens, repeat: int) -> int:
+        if isinstance(self._space, HasFidelities):
+            return self._space.fidelity(tokens)
+        return self._rungs.top if self._rungs is not None and repeat else 0
 
     def _record(
         self, trial: Trial, outcome: Measured | Infeasible, worker: Worker | None
@@ -370,7 +465,7 @@ class Study:
             "repeat": trial.repeat,
             "tokens": trial.tokens,
             "fidelity": trial.fidelity,
-            "asked": None if trial.repeat else self._asked,
+            "asked": None if self._is_later(trial) else self._asked,
             "finished": time.time(),
             "worker": worker,
         }
@@ -398,7 +493,8 @@ def trial_seed(seed: int, index: int, repeat: int = 0) -> int:
 
 
 def _line(trial: FinishedTrial) -> bytes:
-    return repr((trial.index, trial.tokens, _reward_of(trial))).encode()
+    rung = (trial.fidelity,) if trial.fidelity else ()
+    return repr((trial.index, *rung, trial.tokens, _reward_of(trial))).encode()
 
 
 def _reward_of(trial: FinishedTrial) -> float | None:

@@ -16,6 +16,8 @@ from trainers.measurement import Duration, Seconds
 _MAX_COUNT = 2**53
 MAX_METRICS = 100
 
+Key = tuple[int, int, int]
+"""Index, fidelity and repeat of a measurement."""
 Count = Annotated[int, Field(ge=0, le=_MAX_COUNT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Name = Annotated[str, Field(max_length=64)]
@@ -30,7 +32,8 @@ class Trial:
 
     `repeat` is above 0 where it was measured before, to be sure of it. `seed` depends
     on the run's seed, the index and the repeat.
-    `fidelity` is which of its evaluator's budgets it is measured at.
+    `fidelity` is which of its evaluator's budgets it is measured at. `weights` are what
+    it goes on from, of the fidelity below; None where it starts anew.
     """
 
     index: int
@@ -39,11 +42,12 @@ class Trial:
     seed: int
     repeat: int = 0
     fidelity: int = 0
+    weights: bytes | None = dataclasses.field(default=None, repr=False)
 
     @property
-    def key(self) -> tuple[int, int]:
+    def key(self) -> Key:
         """What no other measurement of the study has."""
-        return self.index, self.repeat
+        return self.index, self.fidelity, self.repeat
 
 
 class Record(BaseModel):
@@ -81,9 +85,9 @@ class _Finished(Record):
     worker: Worker | None = None
 
     @property
-    def key(self) -> tuple[int, int]:
+    def key(self) -> Key:
         """What no other record of the study has."""
-        return self.index, self.repeat
+        return self.index, self.fidelity, self.repeat
 
 
 class CompletedTrial(_Finished):

@@ -13,7 +13,7 @@ from trainers import child
 from trainers.data import catalog
 from trainers.measurement import Infeasible
 
-CONFIG = child.ChildConfig(steps=40, batch_size=32, resolution=8)
+CONFIG = child.ChildConfig(steps=40, batch_size=32, resolution=8, branch_scale=1.0)
 SPEC = ArchSpec(
     name="two-stages",
     resolution=32,
@@ -170,3 +170,40 @@ def test_an_architecture_that_does_not_fit_is_infeasible(dataset):
 def test_impossible_budgets_and_recipes_are_refused_in_a_line(change, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_going_on_from_weights_is_training_in_parts(dataset):
+    """From nothing through both parts, or through the second from the first's end."""
+    _, weights = child.evaluate_in_parts(
+        SPEC, dataset=dataset, config=CONFIG, seed=3, parts=[10]
+    )
+    whole, _ = child.evaluate_in_parts(
+        SPEC, dataset=dataset, config=CONFIG, seed=3, parts=[10, 20]
+    )
+    rest, _ = child.evaluate_in_parts(
+        SPEC, dataset=dataset, config=CONFIG, seed=3, parts=[10, 20], weights=weights
+    )
+    assert len(whole.losses) == 30
+    assert rest.losses == whole.losses[10:]
+    assert rest.metrics["accuracy"] == whole.metrics["accuracy"]
+
+
+def test_one_part_is_a_training_like_any_other(dataset, first):
+    found, _ = child.evaluate_in_parts(
+        SPEC, dataset=dataset, config=CONFIG, seed=0, parts=[CONFIG.steps]
+    )
+    assert found.losses == first.losses
+    assert found.metrics["accuracy"] == first.metrics["accuracy"]
+
+
+@pytest.mark.parametrize("weights", [b"", b"no weights", "another"])
+def test_weights_that_are_none_of_the_network_start_it_anew(dataset, weights):
+    if weights == "another":
+        other = dataclasses.replace(SPEC, stem=Stem(channels=16))
+        _, weights = child.evaluate_in_parts(
+            other, dataset=dataset, config=CONFIG, seed=3, parts=[2]
+        )
+    found, _ = child.evaluate_in_parts(
+        SPEC, dataset=dataset, config=CONFIG, seed=3, parts=[2, 3], weights=weights
+    )
+    assert len(found.losses) == 5

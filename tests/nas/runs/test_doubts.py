@@ -33,8 +33,7 @@ def contents(accuracies, *, error, again=(), chance=0.1, validation=10_000):
     ]
     return journal.Contents(
         header=header,
-        trials=tuple(found),
-        again=tuple(again),
+        records=(*found, *again),
         num_bytes=0,
         first_line=b"",
         last_line=b"",

@@ -112,6 +112,15 @@ class Memory:
     def save(self, snapshot):
         pass
 
+    def keep_weights(self, index, weights):
+        pass
+
+    def weights(self, index):
+        return None
+
+    def drop_weights(self, index):
+        pass
+
 
 def worth(tokens):
     """What a network is really worth, from 0.5 to 0.7."""
