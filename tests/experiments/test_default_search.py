@@ -28,6 +28,7 @@ def test_figures_of_a_search_counted_by_hand():
     read = journal.Contents(
         header=trials.header(created=1_000.0, num_trials=4),
         trials=children,
+        again=(),
         num_bytes=0,
         first_line=b"",
         last_line=b"",
