@@ -27,7 +27,7 @@ from search_space.spec import (
     Stage,
 )
 
-_LAYOUT = {
+LAYOUT = {
     "template": "plotly_white",
     "height": 420,
     "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
@@ -55,7 +55,7 @@ def tradeoff(
     """
     quality, cost = objectives[:2]
     names = quality_name or quality.name, cost.name
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     figure.add_scatter(
         x=[trial.metrics[cost.name] for trial in trials],
         y=[trial.metrics[quality.name] for trial in trials],
@@ -125,7 +125,7 @@ def rewards(children: Sequence[CompletedTrial]) -> go.Figure:
     order = list(range(1, len(children) + 1))
     values = [child.reward for child in children]
     running = list(itertools.accumulate(values, max))
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     figure.add_scatter(
         x=order,
         y=values,
@@ -150,7 +150,7 @@ def rewards(children: Sequence[CompletedTrial]) -> go.Figure:
 
 def best_so_far(runs: Mapping[str, Sequence[CompletedTrial]]) -> go.Figure:
     """The best reward of each run over its children measured, by the run's name."""
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     for (name, children), color in zip(runs.items(), _run_colors(), strict=False):
         figure.add_scatter(
             x=list(range(1, len(children) + 1)),
@@ -177,7 +177,7 @@ def fronts(
     `quality_name` says what the first is called; by default its name.
     """
     quality, cost = objectives[:2]
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     for (name, trials), color in zip(runs.items(), _run_colors(), strict=False):
         front = results.front(trials, objectives[:2])
         figure.add_scatter(
@@ -203,7 +203,7 @@ def _run_colors() -> Iterator[str]:
 
 def entropy(policy: Sequence[Entry], num_choices: Sequence[int]) -> go.Figure:
     """The policy's entropy over time, beside that of drawing every choice alike."""
-    figure = go.Figure(layout=_LAYOUT | {"height": 260})
+    figure = go.Figure(layout=LAYOUT | {"height": 260})
     figure.add_scatter(
         x=[entry.children for entry in policy],
         y=[entry.entropy for entry in policy],
@@ -228,7 +228,7 @@ def choices(
     """A row for each decision, a cell for each choice, the darker the likelier."""
     most = max(map(len, shares))
     names = [decision.name for decision in decisions]
-    figure = go.Figure(layout=_LAYOUT | {"height": 60 + 20 * len(names)})
+    figure = go.Figure(layout=LAYOUT | {"height": 60 + 20 * len(names)})
     figure.add_heatmap(
         x=list(range(most)),
         y=names,
@@ -266,7 +266,7 @@ def grid(points: Sequence[Coefficients], found: Sequence[Result]) -> go.Figure:
     means = [statistics.fmean(result.accuracies) for _, result in measured]
     shares = [_shares(point) for point, _ in measured]
     margin = {"t": 60, "b": 60}  # room for the corners' names
-    figure = go.Figure(layout=_LAYOUT | {"height": 560, "margin": margin})
+    figure = go.Figure(layout=LAYOUT | {"height": 560, "margin": margin})
     figure.add_scatterternary(
         a=[depth for depth, _, _ in shares],
         b=[width for _, width, _ in shares],
@@ -307,7 +307,7 @@ def architecture(spec: ArchSpec) -> go.Figure:
     """
     blocks = [block for block in layers.blocks(spec) if block.name.startswith("stage")]
     names = [block.name for block in blocks]
-    figure = go.Figure(layout=_LAYOUT | {"barmode": "overlay", "bargap": 0.15})
+    figure = go.Figure(layout=LAYOUT | {"barmode": "overlay", "bargap": 0.15})
     figure.add_bar(
         x=names,
         y=[_inner_channels(block) for block in blocks],
