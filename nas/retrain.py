@@ -157,28 +157,15 @@ def prepare(parsed: Arguments) -> Plan:
         if not 1 <= number <= _MOST:
             raise ValueError(f"{flag} must be from 1 to {_MOST}, got {number}")
     this, parts = parse_part("--part", parsed.part)
-    folder = run_folder.open_existing(parsed.run)
-    run_folder.check_contents(folder.path)
-    output = parsed.output or folder.path / "retrained"
-    if output.is_dir():
-        run_folder.check_contents(output)
-    contents = journal.read(folder.journal)
-    if contents.header.kind != "search":
-        raise ValueError(
-            f"a search for an architecture is retrained, and {folder.path} is one for"
-            " scaling coefficients; train its members with nas.train"
-        )
+    contents = _read(parsed.run)
     searched = definition.from_json(contents.header.definition)
     options = _options(parsed, searched)
-    found = candidates.chosen(
-        contents.standings,
-        parsed.top,
-        contents.header.front[0],
-        limit_of(searched) if parsed.at_target else None,
-    )
+    limit = limit_of(searched) if parsed.at_target else None
+    front = contents.header.front
+    found = candidates.chosen(contents.standings, parsed.top, front, limit)
     if not found:
         raise ValueError(
-            f"a search must have measured networks to retrain, and {folder.path} has"
+            f"a search must have measured networks to retrain, and {parsed.run} has"
             " none"
         )
     space = _space(parsed, searched)
@@ -195,6 +182,9 @@ def prepare(parsed: Arguments) -> Plan:
         dataset=dataset,
         asked=parsed.training.resolution,
     )
+    output = parsed.output or parsed.run / "retrained"
+    if output.is_dir():
+        run_folder.check_contents(output)
     jobs = [
         Job(candidate, seed, output / candidate.label / f"seed-{seed}")
         for seed in range(parsed.seeds)
@@ -208,6 +198,18 @@ def prepare(parsed: Arguments) -> Plan:
         output=output,
         devices=parsed.devices,
     )
+
+
+def _read(path: Path) -> journal.Contents:
+    folder = run_folder.open_existing(path)
+    run_folder.check_contents(folder.path)
+    contents = journal.read(folder.journal)
+    if contents.header.kind != "search":
+        raise ValueError(
+            f"a search for an architecture is retrained, and {path} is one for scaling"
+            " coefficients; train its members with nas.train"
+        )
+    return contents
 
 
 def _options(parsed: Arguments, searched: Definition) -> train.Options:

@@ -31,14 +31,17 @@ _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 def chosen(
-    standings: Sequence[Standing], top: int, quality: Metric, limit: Limit | None
+    standings: Sequence[Standing],
+    top: int,
+    front: Sequence[Metric],
+    limit: Limit | None,
 ) -> list[tuple[Standing, str]]:
     """Returns the networks of a search to train, each with why it is.
 
     Args:
       standings: of the search.
       top: so many by reward, those confirmed first.
-      quality: what counts within the limit.
+      front: the metrics that the search names; the first counts within the limit.
       limit: the best within it as well, where it is not among the top.
     """
     ranked = sorted(
@@ -46,8 +49,8 @@ def chosen(
     )
     top = min(top, len(ranked))
     found = [(one, f"number {i} by reward") for i, one in enumerate(ranked[:top], 1)]
-    if limit is not None:
-        within = confirmation.best_within(ranked, limit, quality)
+    if limit is not None and limit.metric in front:
+        within = confirmation.best_within(ranked, limit, front[0])
         if within is not None and within not in ranked[:top]:
             shown = format_metric(limit.metric, limit.value)
             found.append((within, f"the most accurate within {shown}"))

@@ -229,7 +229,11 @@ def networks(
 def network(
     candidate: Candidate, results: Mapping[int, run.Result], split: Split, metric: str
 ) -> Network:
-    """Returns what came of a candidate, from its results by seed."""
+    """Returns what came of a candidate, from its results by seed.
+
+    Raises:
+      ValueError: if a training does not state the metric. One line.
+    """
     seeds = tuple(
         Seed(
             seed=seed,
@@ -240,6 +244,11 @@ def network(
         for seed, result in sorted(results.items())
     )
     accuracies = [getattr(seed, split) for seed in seeds]
+    if None in accuracies:
+        raise ValueError(
+            f"every training must state its {metric} on the {split} split, and one of"
+            f" {candidate.label} does not; remove it to train anew"
+        )
     return Network(
         name=candidate.label,
         kind=candidate.kind,

@@ -3,6 +3,7 @@
 import json
 import math
 import statistics
+from functools import partial
 
 import jax
 import pytest
@@ -12,40 +13,50 @@ from nas.options.definition import Definition, EvaluationOptions, SearchOptions
 from nas.runs import journal
 from nas.runs.run_folder import RunFolder
 from search_space import codec, cost
+from search_space.space import SearchSpace, StageChoices
 from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 from tests.nas import trials
-from tests.nas.tiny_space import SPACE
 
 TINY = ArchSpec(
     name="tiny",
     resolution=32,
     activation="relu",
-    stem=Stem(channels=16),
-    stages=(MBConvStage(channels=24, kernel=3, stride=2, expansion=2, repeats=2),),
+    stem=Stem(channels=8),
+    stages=(MBConvStage(channels=16, kernel=3, stride=2, expansion=1, repeats=1),),
     head=ClassifierHead(channels=None),
+)
+SPACE = SearchSpace(
+    name="tinier",
+    base=TINY,
+    stages=(
+        StageChoices(
+            choices={"kernel": (3, 5), "expansion": (1, 2)},
+            build=partial(MBConvStage, channels=8, stride=2, repeats=1),
+        ),
+    ),
 )
 FLAGS = [
     *("--resolution", "8", "--epochs", "1", "--batch-size", "128", "--devices", "1"),
     *("--load-space", "--seeds", "2"),
 ]
-SMALLEST, LARGEST = (0,) * 12, tuple(n - 1 for n in SPACE.num_choices)
-IN_BETWEEN = (0,) * 9 + LARGEST[9:]
+SMALLEST, IN_BETWEEN, LARGEST = (0, 0), (1, 0), (1, 1)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
-    """A folder with the tiny architecture, and a compilation cache for all tests."""
+    """A folder with the tiny architecture; JAX is left as it was."""
     folder = tmp_path_factory.mktemp("retrain")
     (folder / "tiny.json").write_text(codec.dumps(TINY))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MBCONV_NAS_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         cache = jax.config.jax_compilation_cache_dir
         yield folder
         jax.config.update("jax_compilation_cache_dir", cache)
 
 
-def searched(path, *, space="tests.nas.tiny_space:SPACE", dataset="digits", again=True):
+def searched(
+    path, *, space="tests.nas.test_retrain:SPACE", dataset="digits", again=True
+):
     """A run whose third child has the highest reward, once measured again."""
     options = Definition(
         search=SearchOptions(space=space, target_flops=cost.num_macs(between())),
