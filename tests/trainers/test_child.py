@@ -13,7 +13,7 @@ from trainers import child
 from trainers.data import catalog
 from trainers.measurement import Infeasible
 
-CONFIG = child.ChildConfig(steps=40, batch_size=32, resolution=8)
+CONFIG = child.ChildConfig(steps=40, batch_size=32, resolution=8, branch_scale=1.0)
 SPEC = ArchSpec(
     name="two-stages",
     resolution=32,
