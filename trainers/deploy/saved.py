@@ -72,7 +72,7 @@ class ModelMetadata:
         return Framing(crop=self.crop, interpolation=self.interpolation)
 
     def standardise(
-        self, pixels: Num[Array | np.ndarray, "batch height width channels"]
+        self, pixels: Num[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
         """Returns what the network reads, of pixels from 0 to 255."""
         mean, std = (jnp.asarray(v, jnp.float32) for v in (self.mean, self.std))

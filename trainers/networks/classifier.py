@@ -37,7 +37,7 @@ class Classifier(nnx.Module):
 
     def __call__(
         self,
-        images: Float[Array | np.ndarray, "batch height width channels"],
+        images: Float[Array, "batch height width channels"],
         mode: Mode = EVALUATION,
     ) -> Float[Array, "batch classes"]:
         """Returns float32 logits, and in training updates the running statistics."""
