@@ -59,7 +59,7 @@ Predictor = Callable[[Picture], Prediction]
 
 def resized(
     model: saved.Model, picture: Picture
-) -> Num[np.ndarray, "resolution resolution channels"]:
+) -> Num[np.ndarray, "resolution resolution _"]:
     """Returns the central square of `picture` as `model` is shown it.
 
     Raises:

@@ -17,10 +17,11 @@ if __name__ == "__main__":
 
 import contextlib
 import dataclasses
+import functools
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,12 +39,13 @@ from search_space import codec, files
 from search_space.spec import ArchSpec, explain
 from trainers import loop, recipes
 from trainers.data import catalog, fingerprint
-from trainers.data.dataset import Dataset, Examples
+from trainers.data.dataset import Dataset
 from trainers.data.fingerprint import Fingerprint
 from trainers.recipes import TrainingConfig
 from trainers.runtime import compilation
 
 ARCHITECTURE, DATA, OPTIONS = "architecture.json", "data.json", "training.json"
+LastWords = Callable[[str], None]
 _MAX_BYTES = 2**20
 _NAME, _COUNT = tyro.conf.arg(metavar="NAME"), tyro.conf.arg(metavar="N")
 _FILE, _DIR = tyro.conf.arg(metavar="FILE"), tyro.conf.arg(metavar="DIR")
@@ -176,7 +178,7 @@ def _plan(
     parsed: Arguments,
     stack: contextlib.ExitStack,
     say: training.Say,
-    departure: Departure,
+    last_words: LastWords,
 ) -> training.Plan:
     """Checks everything, then takes the run's folder.
 
@@ -193,7 +195,7 @@ def _plan(
         validation=options.validation,
         data_dir=options.data_dir,
     )
-    test, no_test = _test(options)
+    test, no_test = fitting.test_split(options.dataset, options.data_dir)
     found = fingerprint.of(dataset, test)
     dataset = dataclasses.replace(dataset, name=found.source)  # as a resumed run has it
     spec, why, note = _architecture(parsed, dataset, found)
@@ -206,7 +208,7 @@ def _plan(
     options = _located(options, found)
     if parsed.resume is None:
         _write_options(folder.path, spec, found, options)
-    departure.last_words = go_on_with(folder.path)
+    last_words(go_on_with(folder.path))
     provenance.write_config(
         folder,
         command=provenance.command_line(),
@@ -222,7 +224,7 @@ def _plan(
         "Network": f"{spec.name}; {report}",
         "Resolution": f"{spec.resolution} pixels: {why}",
         "Recipe": ", ".join(f"{name} {value}" for name, value in shown.items()),
-        "Warm-up": _about_warmup(options.training),
+        "Warm-up": fitting.about_warmup(options.training),
         "Run folder": str(folder.path),
     }
     for heading, text in lines.items():
@@ -326,26 +328,9 @@ def _write_options(
         files.write_whole(folder / name, text)
 
 
-def _about_warmup(config: TrainingConfig) -> str | None:
-    if config.epochs > config.warmup_epochs:
-        return None
-    return (
-        f"of {config.warmup_epochs:g} epochs takes all {config.epochs:g}, so the"
-        " learning rate rises to the end; give --warmup-epochs, or more --epochs"
-    )
-
-
 def go_on_with(folder: Path) -> str:
     """The line that says how to go on."""
     return f"{'Go on with':<11} python -m nas.train --resume {shlex.quote(str(folder))}"
-
-
-def _test(options: Options) -> tuple[Examples | None, str | None]:
-    """Returns the test split, or why there is none."""
-    try:
-        return catalog.load_test(options.dataset, data_dir=options.data_dir), None
-    except ValueError as error:
-        return None, str(error)
 
 
 def _say_result(result: training.Result, say: training.Say) -> None:
@@ -361,6 +346,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: trained. 2: the command cannot be carried out as it stands. 1: the training had
     to stop. 130, 143: interrupted; --resume goes on.
     """
+    with Departure("nas.train: interrupted") as departure:
+        try:
+            parsed = parse(arguments)
+        except (command_line.UsageError, ValueError, OSError) as error:
+            return models.print_error("nas.train", error)
+        return carry_out(parsed, functools.partial(setattr, departure, "last_words"))
+
+
+def carry_out(parsed: Arguments, last_words: LastWords) -> int:
+    """Does what was parsed, as `main`; returns the exit status.
+
+    `last_words` is told the line to end with if the process is interrupted.
+    """
     console = terminal.screen()
 
     def say(heading: str, text: str) -> None:
@@ -368,11 +366,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(shown, markup=False, highlight=False)
 
     with contextlib.ExitStack() as stack:
-        departure = stack.enter_context(Departure("nas.train: interrupted"))
         try:
-            parsed = parse(arguments)
             if parsed.resume:
-                departure.last_words = go_on_with(parsed.resume)
+                last_words(go_on_with(parsed.resume))
             if parsed.resume and (result := training.finished(parsed.resume)):
                 say("Finished", f"{parsed.resume} is trained; nothing is changed")
                 _say_result(result, say)
@@ -380,7 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cache = compilation.default_cache_folder()
             if not compilation.use_cache(cache):
                 say("Cache", f"not used: {compilation.refusal(cache)}")
-            plan = _plan(parsed, stack, say, departure)
+            plan = _plan(parsed, stack, say, last_words)
             run = training.Run(plan, say)
         except (command_line.UsageError, ValueError, OSError) as error:
             return models.print_error("nas.train", error)

@@ -7,10 +7,12 @@ with alpha * beta^2 * gamma^2 near 2, so that multiply-adds grow about as 2^phi
 `search_space.scaling` says how each size is rounded. A negative phi scales down.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -29,6 +31,7 @@ MAX_PHI = 32.0  # four thousand million times the multiply-adds
 MAX_POINTS = 10_000
 _STEPS_PER_PHI = 1_000  # `largest_phi` looks at multiples of a thousandth
 _DIGITS = 9  # sums of decimal steps are rounded to this many
+_NEAR = 0.01  # `nearest` looks no further
 _SLACK = 1e-9  # and compared within this much
 
 
@@ -149,6 +152,132 @@ def largest_phi(
         else:
             high = middle
     return low / _STEPS_PER_PHI
+
+
+class Nearest(NamedTuple):
+    """A network scaled by `phi`, and its channels once more by `width`."""
+
+    spec: ArchSpec
+    phi: float
+    width: float
+
+
+def nearest(
+    spec: ArchSpec,
+    coefficients: Coefficients,
+    size: Callable[[ArchSpec], float],
+    wanted: float,
+    rounding: Rounding = EFFICIENTNET_ROUNDING,
+) -> Nearest:
+    """Returns the network, larger or smaller than `spec`, nearest in size to `wanted`.
+
+    First by phi, in thousandths, to either side of 0. Repeats are rounded up, so there
+    the size grows in few and large steps; width alone makes up for the rest, from half
+    to twice. Where rounding leaves that more than a hundredth off, phis of up to 1 more
+    or less are tried as well, with a width each, the nearer ones first.
+
+    Args:
+      spec: the baseline.
+      coefficients: how it is scaled.
+      size: of a network, above 0; raises a ValueError for one that cannot exist, which
+        counts as too small where it was scaled down and as too large elsewhere.
+      wanted: the size to come near to; nearest is meant in ratio.
+      rounding: of the sizes.
+
+    Raises:
+      ValueError: if there is no network at all near that size.
+    """
+
+    def off(found: Nearest) -> float:
+        return abs(math.log(size(found.spec) / wanted))
+
+    def by_phi(step: int) -> float:
+        return size(member(spec, coefficients, step / _STEPS_PER_PHI, rounding))
+
+    most = round(MAX_PHI * _STEPS_PER_PHI)
+    first = _nearest_step(by_phi, -most, most, 0, wanted)
+    if first is None:
+        raise ValueError(
+            f"a scaled {spec.name} must exist near the size wanted, {wanted:g}, and"
+            " none does; name another network"
+        )
+    best: Nearest | None = None
+    for away in sorted(range(-_STEPS_PER_PHI, _STEPS_PER_PHI + 1, 100), key=abs):
+        phi = (first + away) / _STEPS_PER_PHI
+        if not abs(phi) <= MAX_PHI:
+            continue
+        for found in _widths(spec, coefficients, phi, size, wanted, rounding):
+            if best is None or off(found) < off(best):
+                best = found
+        if best is not None and off(best) < _NEAR:
+            break
+    assert best is not None  # that of `first` alone exists
+    return best
+
+
+def _widths(
+    spec: ArchSpec,
+    coefficients: Coefficients,
+    phi: float,
+    size: Callable[[ArchSpec], float],
+    wanted: float,
+    rounding: Rounding,
+) -> Iterator[Nearest]:
+    """Yields the member of that phi, and the nearest of another width, if any."""
+
+    def wider(step: int) -> Nearest:
+        """Channels are multiplied once, lest they be rounded twice."""
+        width = step / _STEPS_PER_PHI
+        scaled = scale(
+            spec,
+            depth=coefficients.alpha**phi,
+            width=coefficients.beta**phi * width,
+            resolution=round_resolution(
+                spec.resolution, coefficients.gamma**phi, rounding.pixels
+            ),
+            rounding=rounding,
+        )
+        name = f"{spec.name}-phi{phi:g}-width{width:g}"
+        return Nearest(dataclasses.replace(scaled, name=name), phi, width)
+
+    one = _STEPS_PER_PHI
+    with contextlib.suppress(ValueError):
+        plain = member(spec, coefficients, phi, rounding)
+        size(plain)
+        yield Nearest(plain, phi, 1.0)
+    step = _nearest_step(
+        lambda step: size(wider(step).spec), one // 2, 2 * one, one, wanted
+    )
+    if step is not None:
+        yield wider(step)
+
+
+def _nearest_step(
+    size_at: Callable[[int], float], low: int, high: int, start: int, wanted: float
+) -> int | None:
+    """Returns the step, at which sizes grow, of the size nearest to `wanted`.
+
+    What does not exist is too small below `start`, too large from there; None if
+    neither of the two steps that `wanted` is between exists.
+    """
+
+    def size_or_none(step: int) -> float | None:
+        try:
+            return size_at(step)
+        except ValueError:
+            return None
+
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = size_or_none(middle)
+        if middle < start if found is None else found <= wanted:
+            low = middle
+        else:
+            high = middle
+    sizes = {step: found for step in (low, high) if (found := size_or_none(step))}
+    if not sizes:
+        return None
+    return min(sizes, key=lambda step: abs(math.log(sizes[step] / wanted)))
 
 
 def grid(step: float, tolerance: float = TOLERANCE) -> tuple[Coefficients, ...]:

@@ -6,8 +6,7 @@
 Children are measured on 50,000 training images that are held out, as in the paper
 (https://arxiv.org/abs/1807.11626, section 5). The 15 best are then trained in full:
 
-    python -m experiments.recipes.retrain_top /shared/runs/imagenet --top 15 \
-        --output /shared/retrained --data-dir /shared/data
+    python -m nas.retrain /shared/runs/imagenet --top 15 --recipe efficientnet
 
 Hardware: GPUs or TPU chips by the dozen; docs/cluster.md starts them and counts the
 cost. Needs imagenet2012 prepared in array_record format in STORAGE/data. Not yet run:

@@ -194,3 +194,19 @@ def format_duration(seconds: float) -> str:
         if seconds >= scale:
             return f"{seconds / scale:.4g}{unit}"
     return f"{seconds:.4g}s"
+
+
+def parse_part(flag: str, text: str) -> tuple[int, int]:
+    """Returns which part, from 0, and of how many.
+
+    >>> parse_part("--part", "2/5")
+    (1, 5)
+
+    Raises:
+      ValueError: if it is not K/N with K from 1 to N.
+    """
+    numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    this, parts = map(int, numbers.groups()) if numbers else (0, 0)
+    if not 1 <= this <= parts:
+        raise ValueError(f"{flag} must be K/N with K from 1 to N, got {text[:80]!r}")
+    return this - 1, parts

@@ -1,4 +1,4 @@
-"""Fitting an architecture and a data set to each other, for one training run."""
+"""Fitting an architecture, a data set and a budget together, for one training run."""
 
 import dataclasses
 from typing import Literal
@@ -7,7 +7,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from search_space.spec import ArchSpec, explain
-from trainers.data.dataset import Dataset, Joined, Subset
+from trainers.data import catalog
+from trainers.data.dataset import Dataset, Examples, Joined, Subset
+from trainers.recipes import TrainingConfig
 
 # The total stride of most networks; of a smaller image nothing would be left.
 _LEAST_RESOLUTION = 32
@@ -53,3 +55,21 @@ def joined(dataset: Dataset) -> Dataset:
     nothing = Subset(whole=dataset.validation, indices=np.empty(0, int))
     whole = Joined(first=dataset.train, second=dataset.validation)
     return dataclasses.replace(dataset, train=whole, validation=nothing)
+
+
+def test_split(name: str, data_dir: str | None) -> tuple[Examples | None, str | None]:
+    """Returns the test split of the data set called `name`, or why there is none."""
+    try:
+        return catalog.load_test(name, data_dir=data_dir), None
+    except ValueError as error:
+        return None, str(error)
+
+
+def about_warmup(config: TrainingConfig) -> str | None:
+    """Returns what is odd about the warm-up, after its name; None if nothing is."""
+    if config.epochs > config.warmup_epochs:
+        return None
+    return (
+        f"of {config.warmup_epochs:g} epochs takes all {config.epochs:g}, so the"
+        " learning rate rises to the end; give --warmup-epochs, or more --epochs"
+    )

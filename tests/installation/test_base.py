@@ -226,6 +226,17 @@ def test_train_measures_the_network(trained):
     assert 0 <= result["test"]["accuracy"] <= 1
 
 
+def test_retrain_puts_the_best_beside_itself(base, searched):
+    base(
+        "nas.retrain", searched, "--beside", searched / "best.json", "--seeds", 1,
+        "--epochs", 0.1, "--batch-size", 32, "--warmup-epochs", 0,
+        "--no-at-target", "--output", "retrained",
+    )  # fmt: skip
+    found = json.loads((base.folder / "retrained" / "retrained.json").read_text())
+    own, same = (network["as_trained"] for network in found["networks"])
+    assert own == same
+
+
 def test_profile_counts_and_measures(base, searched):
     best = json.loads((searched / "best.json").read_text())
     found = base("nas.profile", searched / "best.json", "--json")

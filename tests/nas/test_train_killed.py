@@ -77,6 +77,10 @@ class Step:
         correct = mask.sum() * states.stats[0][0] / 100  # as many percent as steps
         return {"correct": correct, "seen": mask.sum()}
 
+    def refit(self, states, batch, momentum):
+        del batch, momentum
+        return states  # it has no batch statistics
+
     def network(self, state):
         bias = classifier_of(self._network).bias
         values = np.array(bias[...])

@@ -116,3 +116,31 @@ def test_grids_that_cannot_be_are_refused():
         compound.grid(0.005)
     with pytest.raises(ValueError, match="smaller step or a larger tolerance"):
         compound.grid(0.3, 0.01)
+
+
+@pytest.mark.parametrize("name", ["mobilenet-v2", "mnasnet-a1", "efficientnet-b0"])
+@pytest.mark.parametrize("wanted", [64e6, 400e6, 1.5e9])
+@pytest.mark.parametrize("gamma", [1.0, 1.15])
+def test_the_nearest_is_within_two_hundredths_smaller_or_larger(name, wanted, gamma):
+    base = zoo.load(name)
+    coefficients = Coefficients(alpha=1.2, beta=1.1, gamma=gamma)
+    found = compound.nearest(base, coefficients, cost.num_macs, wanted)
+    macs = cost.num_macs(found.spec)
+    assert macs == pytest.approx(wanted, rel=0.02)
+    assert (found.phi > 0) == (macs > cost.num_macs(base)) or abs(found.phi) < 1
+    if gamma == 1.0:
+        assert found.spec.resolution == base.resolution
+
+
+def test_the_nearest_of_a_networks_own_size_is_itself():
+    found = compound.nearest(B0, compound.PUBLISHED, cost.num_macs, cost.num_macs(B0))
+    assert (found.phi, found.width) == (0.0, 1.0)
+    assert found.spec.stages == B0.stages
+
+
+def test_there_is_none_nearest_where_none_exists():
+    def impossible(spec):
+        raise ValueError(spec.name)
+
+    with pytest.raises(ValueError, match="none does"):
+        compound.nearest(B0, compound.PUBLISHED, impossible, 1e6)

@@ -28,6 +28,7 @@ from trainers.networks.units import (
     DepthwiseUnit,
     Maps,
     Mode,
+    NewMaps,
     max_pool,
 )
 
@@ -45,7 +46,7 @@ class FoldedConv(nnx.Module):
         self.kernel = nnx.Param(np.asarray(unit.kernel[...]) * factor)
         self.bias = nnx.Param(offset)
 
-    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+    def __call__(self, x: Maps, shortcut: NewMaps | None, mode: Mode) -> NewMaps:
         """Returns this unit's maps, with the shortcut added; only for evaluation."""
         del mode
         y = _conv(x, self.kernel[...], self.stride, self.padding) + self.bias[...]
@@ -67,7 +68,7 @@ class FoldedDepthwise(nnx.Module):
         self.kernel = nnx.Param(np.asarray(unit.kernel[...]) * factor)
         self.bias = nnx.Param(offset)
 
-    def __call__(self, x: Maps, shortcut: Maps | None, mode: Mode) -> Maps:
+    def __call__(self, x: Maps, shortcut: NewMaps | None, mode: Mode) -> NewMaps:
         """Returns this unit's maps, with the shortcut added; only for evaluation."""
         del mode
         y = depthwise_conv(x, self.kernel[...], self.stride, self.padding)
@@ -146,7 +147,7 @@ def _factor_and_offset(norm: BatchNorm) -> tuple[np.ndarray, np.ndarray]:
     return factor.astype(np.float32), (bias - mean * factor).astype(np.float32)
 
 
-def _conv(x: Maps, kernel: jax.Array, stride: int, padding: Padding) -> Maps:
+def _conv(x: Maps, kernel: jax.Array, stride: int, padding: Padding) -> NewMaps:
     if kernel.shape[:2] == (1, 1):
         return x[:, ::stride, ::stride] @ kernel[0, 0]
     return lax.conv_general_dilated(

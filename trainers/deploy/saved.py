@@ -20,7 +20,7 @@ import psutil
 import safetensors
 import safetensors.numpy
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -72,7 +72,7 @@ class ModelMetadata:
         return Framing(crop=self.crop, interpolation=self.interpolation)
 
     def standardise(
-        self, pixels: Float[Array, "batch height width channels"]
+        self, pixels: Num[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
         """Returns what the network reads, of pixels from 0 to 255."""
         mean, std = (jnp.asarray(v, jnp.float32) for v in (self.mean, self.std))
