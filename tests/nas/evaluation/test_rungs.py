@@ -1,6 +1,8 @@
 """A search whose children are trained in rungs: what is refused, and a real one."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +32,19 @@ def test_rungs_that_do_not_go_are_refused_in_a_line(flags, wanted, tmp_path, cap
 
 def test_the_promising_go_on_from_their_weights(tmp_path, monkeypatch, capfd):
     """Six children of 2 steps, two of them to 6, and the best again from nothing."""
+    # Ray's workers import the space, too.
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
     flags = [
-        *("--space", "tiny_space:SPACE", "--target-flops", "300K", "--dataset", "digits"),
+        *(
+            "--space",
+            "tiny_space:SPACE",
+            "--target-flops",
+            "300K",
+            "--dataset",
+            "digits",
+        ),
         *("--resolution", "8", "--fidelities", "2,6", "--children", "6"),
         *("--controller", "random", "--confirm", "1", "--confirm-repeats", "1"),
         *("--workers", "1", "--cpus-per-child", "1", "--output", "run"),

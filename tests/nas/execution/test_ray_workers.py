@@ -105,10 +105,10 @@ class Kept:
         pass
 
     def keep_weights(self, index, weights):
-        raise AssertionError("nothing goes on here")
+        raise AssertionError(f"{index} goes on from {len(weights)} bytes")
 
     def weights(self, index):
-        return None
+        del index
 
     def drop_weights(self, index):
         pass
