@@ -240,7 +240,8 @@ def test_a_damaged_snapshot_costs_no_child(tmp_path_factory, searched, data):
 def test_a_damaged_log_of_the_policy(tmp_path, line):
     folder = run_of(tmp_path / "run", HEADER, CHILD, policy=line + b"\n")
     found = policy_log.read(folder.policy, SPACE.num_choices)
-    assert len(found.entries) + (found.damage is not None) == 1
+    num_lines = line.count(b"\n") + 1  # damage may cut it in two
+    assert 1 <= len(found.entries) + (found.damage is not None) <= num_lines
     assert "\n" not in (found.damage or "")
     assert used_or_refused(report.main, str(folder.path)) == 0
 

@@ -294,13 +294,13 @@ def _input_gradient(
 
 
 def _add_tiles(
-    sums: Float[Array, "taps taps channels"],
+    sums: Float[Array, "taps_down taps_across channels"],
     padded: Padded,
     padded_grad: PaddedGrads,
     grad_pads: Sequence[tuple[int, int]],
     grad_shape: tuple[int, ...],
     stride: int,
-) -> Float[Array, "taps taps channels"]:
+) -> Float[Array, "taps_down taps_across channels"]:
     """Adds the kernel's gradient: for each tap, the sum of window * grad.
 
     A loop over small tiles of the output. Each of a tile's positions adds its gradient,
