@@ -114,6 +114,7 @@ def files(folder):
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow  # real trainings, for minutes
 def test_the_confirmed_best_the_best_at_the_target_and_a_network_beside(retrained):
     folder, _ = retrained
     networks = document(folder)["networks"]
@@ -125,6 +126,7 @@ def test_the_confirmed_best_the_best_at_the_target_and_a_network_beside(retraine
     assert networks[0]["accuracy_in_search"] == 0.85  # confirmed, not claimed
 
 
+@pytest.mark.slow  # real trainings, for minutes
 def test_the_numbers_are_those_of_the_runs(retrained):
     folder, _ = retrained
     found = document(folder)
@@ -149,6 +151,7 @@ def test_the_numbers_are_those_of_the_runs(retrained):
         assert one["at_deployment"]["resolution"] == 32
 
 
+@pytest.mark.slow  # real trainings, for minutes
 def test_the_network_beside_has_about_the_multiply_adds_of_the_first(retrained):
     folder, _ = retrained
     first, _, beside = document(folder)["networks"]
@@ -160,6 +163,7 @@ def test_the_network_beside_has_about_the_multiply_adds_of_the_first(retrained):
     assert f"{ratio - 1:+.1%} of child-2's multiply-adds" in beside["note"]
 
 
+@pytest.mark.slow  # real trainings, for minutes
 def test_the_page_and_the_screen_show_the_table(retrained, capsys):
     folder, command = retrained
     assert retrain.main(command) == 0
@@ -176,6 +180,7 @@ def test_the_page_and_the_screen_show_the_table(retrained, capsys):
         assert verdict in page
 
 
+@pytest.mark.slow  # real trainings, for minutes
 def test_the_same_command_again_changes_nothing(retrained, capsys):
     folder, command = retrained
     before = files(folder)
@@ -184,6 +189,7 @@ def test_the_same_command_again_changes_nothing(retrained, capsys):
     assert "0 to do, 6 done" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # real trainings, for minutes
 def test_what_is_missing_alone_is_trained_and_by_whose_part_it_is(
     retrained, capsys, monkeypatch
 ):
@@ -215,6 +221,7 @@ def test_what_is_missing_alone_is_trained_and_by_whose_part_it_is(
     assert after["networks"] == json.loads(before)["networks"]
 
 
+@pytest.mark.slow  # real trainings, for minutes
 def test_more_seeds_of_fewer_networks_train_what_is_new_alone(retrained, capsys):
     folder, command = retrained
     flags = ["--no-at-target", "--seeds", "3"]
@@ -226,6 +233,7 @@ def test_more_seeds_of_fewer_networks_train_what_is_new_alone(retrained, capsys)
     assert document(folder)["verdicts"] == []
 
 
+@pytest.mark.slow  # real trainings, for minutes
 def test_another_recipe_in_the_same_folder_is_refused(retrained, capsys):
     _, command = retrained
     assert "begun with another epochs" in refused(capsys, *command, "--epochs", "2")

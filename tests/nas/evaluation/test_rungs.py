@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,26 +32,26 @@ def test_rungs_that_do_not_go_are_refused_in_a_line(flags, wanted, tmp_path, cap
     assert not (tmp_path / "run").exists()
 
 
-def test_the_promising_go_on_from_their_weights(tmp_path, monkeypatch, capfd):
+def test_the_promising_go_on_from_their_weights(tmp_path):
     """Six children of 2 steps, two of them to 6, and the best again from nothing."""
-    # Ray's workers import the space, too.
-    monkeypatch.syspath_prepend(Path(__file__).parents[1])
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
-    monkeypatch.chdir(tmp_path)
-    flags = [
-        *(
-            "--space",
-            "tiny_space:SPACE",
-            "--target-flops",
-            "300K",
-            "--dataset",
-            "digits",
-        ),
-        *("--resolution", "8", "--fidelities", "2,6", "--children", "6"),
-        *("--controller", "random", "--confirm", "1", "--confirm-repeats", "1"),
-        *("--workers", "1", "--cpus-per-child", "1", "--output", "run"),
+    command = [
+        *(sys.executable, "-m", "nas.search"),
+        *("--space", "tiny_space:SPACE", "--target-flops", "300K"),
+        *("--dataset", "digits", "--resolution", "8", "--fidelities", "2,6"),
+        *("--children", "6", "--controller", "random", "--confirm", "1"),
+        *("--confirm-repeats", "1", "--workers", "1", "--output", "run"),
     ]
-    assert search.main(flags) == 0, capfd.readouterr().err
+    tests = Path(__file__).parents[1]
+    paths = os.pathsep.join(map(str, (tests, tests.parents[1])))
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     contents = journal.read(tmp_path / "run" / "journal.jsonl")
     assert len(contents.trials) == 6
     rungs = [record.fidelity for record in contents.records if not record.repeat]
