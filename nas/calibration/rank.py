@@ -101,12 +101,13 @@ class Reliability:
     def of_means(self, repeats: int) -> float:
         """Returns the correlation of two means over `repeats` seeds each.
 
-        Spearman and Brown's formula.
+        Spearman and Brown's formula, for which a correlation below 0 is one of 0.
 
         >>> Reliability(pearson=0.5, spearman=0, kendall=0).of_means(2)
         0.6666666666666666
         """
-        return repeats * self.pearson / (1 + (repeats - 1) * self.pearson)
+        single = self.pearson if repeats == 1 else max(0.0, self.pearson)
+        return repeats * single / (1 + (repeats - 1) * single)
 
 
 def reliability(

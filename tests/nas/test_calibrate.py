@@ -252,6 +252,7 @@ def test_other_runs_are_no_calibrations(capsys, tmp_path):
     assert "must hold a calibration" in capsys.readouterr().err
 
 
+@pytest.mark.timeout(600)
 def test_real_trainings_killed_and_resumed(tmp_path):
     """Digits at 8 pixels; the driver is killed on its way."""
     log = tmp_path / "run.log"

@@ -76,6 +76,9 @@ def test_reliability_by_hand():
     assert found.kendall == pytest.approx(1 / 3)
     assert found.of_means(3) == pytest.approx(0.75)
     assert rank.reliability(np.ones((1, 4))) is None
+    opposed = rank.reliability(np.array([[1.0, 2, 3], [3, 2, 1]]))
+    assert opposed is not None
+    assert (opposed.of_means(1), opposed.of_means(2)) == (pytest.approx(-1.0), 0.0)
 
 
 def test_spearman_and_browns_formula_holds_for_means_of_simulated_seeds():
