@@ -23,7 +23,7 @@ _SIDE = 32
 _NUM_TRAINING, _NUM_TEST = 8_000, 2_000
 _TRAINING_SEED, _TEST_SEED = 0, 1
 
-# Harder, children of 60 steps learn nothing; easier, there is nothing left for 600.
+# With random hues, a random child of the space mbconv had 11 % after 200 steps.
 _SPACING = (7.0, 12.0)  # pixels from one figure to the next
 _TURN = 10  # of _ANGLES; the square lattice repeats after a quarter of them
 _LEVEL = (110, 146)  # mean of an image, of 255
