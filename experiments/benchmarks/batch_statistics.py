@@ -16,9 +16,11 @@ JPEG files (results/batch_statistics.json): 16 architectures of `mbconv` from tw
 reach 10.5 % after 20 steps with running statistics and 16.2 % refit on eight batches;
 after 60 and 200 steps both stand at 19.7 and 30.4 %. Neither tells the architectures
 apart: tau between the two seeds is -0.14, 0.37 and -0.06, with intervals of 0.4 to
-either side. With EfficientNet's initialisation (`--branch-scale 1`,
-results/batch_statistics_branch_scale_1.json) it is 10.1 and 13.4 % after 20 steps, and
-15.8 % after 60; two, eight and 32 batches do alike. 600 steps: 9 of 32 trainings.
+either side. 600 steps: 9 of 32 trainings.
+
+Before children started with `branch_scale` 0 (trained at commit 5bec397,
+results/batch_statistics_branch_scale_1.json) it was 10.1 and 13.4 % after 20 steps, and
+15.8 % after 60, two, eight and 32 batches alike; 23.3 % after 200, of 15 trainings.
 """
 
 import dataclasses
