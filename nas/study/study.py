@@ -323,7 +323,6 @@ class Study:
     def _snapshot(self) -> dict[str, NDArray[Any]]:
         pending = [t.index for t in self._trials.values()]
         return self._proposals.snapshot() | {
-            "num_finished": np.array(self._num_finished, np.int64),
             "num_records": np.array(self._num_records, np.int64),
             "told": np.frombuffer(self._told.digest(), np.uint8),
             "asked": np.array(self._asked, np.int64),
@@ -339,7 +338,6 @@ class Study:
             return 0
         try:
             number = int(snapshot["num_records"])
-            num_finished = int(snapshot["num_finished"])
             asked = int(snapshot["asked"])
             free = [int(index) for index in snapshot["free"]]
             indices = [int(index) for index in snapshot["pending_indices"]]
@@ -351,7 +349,8 @@ class Study:
         except (KeyError, TypeError, ValueError):
             return 0  # of another version or controller: tell it all again
         self._told = told
-        self._num_records, self._num_finished = number, num_finished
+        self._num_records = len(known[:number])
+        self._num_finished = sum(not self._is_later(r) for r in known[:number])
         self._asked, self._free = asked, free
         if self._rungs is not None:
             for record in known[:number]:

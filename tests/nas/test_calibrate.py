@@ -253,6 +253,7 @@ def test_other_runs_are_no_calibrations(capsys, tmp_path):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow  # two minutes
 def test_real_trainings_killed_and_resumed(tmp_path):
     """Digits at 8 pixels; the driver is killed on its way."""
     log = tmp_path / "run.log"
