@@ -121,7 +121,7 @@ def searched(base):
     base(
         "nas.search", "--target-flops", "100M", "--children", 2, "--steps", 3,
         "--restrict", "*.expansion=1", "--restrict", "*.kernel=3",
-        "--output", "search",
+        "--confirm", 0, "--output", "search",
     )  # fmt: skip
     return base.folder / "search"
 
@@ -150,7 +150,7 @@ def test_the_installed_packages_are_the_wheels(base):
 def test_search_trains_children_and_goes_on(base, searched):
     first = journal(searched)
     assert [0 <= child["metrics"]["accuracy"] <= 1 for child in first] == [True, True]
-    base("nas.search", "--resume", searched, "--children", 3)
+    base("nas.search", "--resume", searched, "--children", 3, "--confirm", 0)
     children = journal(searched)
     assert children[:2] == first
     assert [child["reward"] > 0 for child in children] == [True] * 3
