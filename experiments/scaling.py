@@ -200,11 +200,7 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
     record = journal.read(folder.journal).header.definition
     recorded = definition.read(record, Comparison)
     parsed = _parse(arguments, Arguments(options=recorded))
-    if changed := definition.differences(recorded, parsed.options):
-        raise UsageError(
-            f"a resumed run keeps the options it was started with, and "
-            f"{'; '.join(changed)}; drop these flags, or start a new run"
-        )
+    definition.check_kept(recorded, parsed.options, "run")
     return parsed
 
 

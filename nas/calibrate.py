@@ -130,12 +130,7 @@ def parse(
             child=recorded.child,
         ),
     )
-    asked = parsed.of(recorded.architectures)
-    if changed := definition.differences(recorded, asked):
-        raise UsageError(
-            f"a resumed calibration keeps the options it was started with, and "
-            f"{'; '.join(changed)}; drop these flags, or start a new one"
-        )
+    definition.check_kept(recorded, parsed.of(recorded.architectures), "calibration")
     return parsed, recorded
 
 

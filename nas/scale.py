@@ -126,11 +126,7 @@ def parse(
         child=recorded.child,
     )
     parsed = _parse(arguments, defaults)
-    if changed := definition.differences(recorded, parsed.of(recorded.base)):
-        raise UsageError(
-            f"a resumed grid keeps the options it was started with, and "
-            f"{'; '.join(changed)}; drop these flags, or start a new grid"
-        )
+    definition.check_kept(recorded, parsed.of(recorded.base), "grid")
     return parsed, recorded
 
 

@@ -140,11 +140,7 @@ def parse(arguments: Sequence[str] | None) -> Arguments:
         run=RunOptions(children=contents.header.num_trials), definition=recorded
     )
     parsed = _parse(arguments, defaults)
-    if changed := definition.differences(recorded, parsed.definition):
-        raise UsageError(
-            f"a resumed search keeps the options it was started with, and "
-            f"{'; '.join(changed)}; drop these flags, or start a new search"
-        )
+    definition.check_kept(recorded, parsed.definition, "search")
     return parsed
 
 

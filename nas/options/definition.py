@@ -236,6 +236,24 @@ def differences(old: _T, new: _T) -> list[str]:
     return found
 
 
+def check_kept(recorded: Any, asked: Any, what: str) -> None:
+    """Refuses other options than a run was started with, for one that goes on.
+
+    Args:
+      recorded: the definition in its journal's header.
+      asked: that of the command line.
+      what: what goes on, such as `search`.
+
+    Raises:
+      UsageError: if they differ.
+    """
+    if changed := differences(recorded, asked):
+        raise UsageError(
+            f"a resumed {what} keeps the options it was started with, and "
+            f"{'; '.join(changed)}; drop these flags, or start a new {what}"
+        )
+
+
 def build_space(definition: Definition) -> SearchSpace:
     """Returns the search space, restricted.
 

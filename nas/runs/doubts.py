@@ -30,7 +30,7 @@ def of(contents: journal.Contents) -> list[str]:
     ]
 
 
-def is_at_chance(trial: CompletedTrial, name: str, chance: float | None) -> bool:
+def _is_at_chance(trial: CompletedTrial, name: str, chance: float | None) -> bool:
     """Whether a trial's quality is within two standard errors of chance, or below."""
     if chance is None or name != "accuracy":
         return False
@@ -41,7 +41,7 @@ def _chance(
     trials: list[CompletedTrial], name: str, header: journal.Header
 ) -> Iterator[str]:
     chance = header.chance
-    number = sum(is_at_chance(trial, name, chance) for trial in trials)
+    number = sum(_is_at_chance(trial, name, chance) for trial in trials)
     if chance is None or not number or number < len(trials) / 10:
         return
     yield (
