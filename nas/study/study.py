@@ -167,6 +167,7 @@ class Study:
         known = [trial for trial in known if not trial.repeat]
         self._measured = {r.key: r for r in known if isinstance(r, CompletedTrial)}
         self._rungs = None if halving is None else Rungs(halving)
+        self._kept = {record.index for record in known}  # whose weights may be there
         self._later: dict[Key, Trial] = {}  # under way: promoted, or measured again
         self._num_finished = self._num_records = 0
         self._is_exhausted = False
@@ -242,6 +243,7 @@ class Study:
         record = self._record(trial, outcome, worker)
         if self._rungs is not None and weights is not None and not trial.repeat:
             self._store.keep_weights(trial.index, weights)
+            self._kept.add(trial.index)
         self._store.append(record)
         if record.repeat:
             self._again.append(record)
@@ -302,8 +304,9 @@ class Study:
     def _drop_weights(self) -> None:
         """Forgets the weights of those that will hardly go on."""
         if self._rungs is not None:
-            for index in self._rungs.expendable():
+            for index in self._kept.intersection(self._rungs.expendable()):
                 self._store.drop_weights(index)
+                self._kept.discard(index)
 
     def _to_confirm(self) -> list[Trial]:
         """What is still to be measured again: every candidate once, then once more."""
