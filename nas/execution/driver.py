@@ -6,7 +6,6 @@ for an architecture, `nas.scale` for coefficients, `experiments.scaling` compare
 
 import contextlib
 import dataclasses
-import itertools
 import shlex
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -256,9 +255,7 @@ def _num_left(started: Started) -> int:
     if setup.confirm is None:
         return left
     known = {(record.index, record.repeat) for record in contents.again}
-    chosen = setup.confirm.candidates(contents.completed)
-    wanted = itertools.product(chosen, range(1, setup.confirm.repeats + 1))
-    return left + sum((trial.index, repeat) not in known for trial, repeat in wanted)
+    return left + len(setup.confirm.left(contents.completed, known))
 
 
 def line(console: Console, name: str, text: str) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from nas.study.metrics import Metric
 from nas.study.trial import CompletedTrial, FinishedTrial, InfeasibleTrial
@@ -75,6 +75,23 @@ class Confirm:
         known = {trial.index for trial in chosen}
         rest = (trial for trial in ranked if trial.index not in known)
         return [*chosen, *itertools.islice(rest, number - len(chosen))]
+
+    def left(
+        self,
+        trials: Iterable[CompletedTrial],
+        known: Container[tuple[int, int]],
+    ) -> list[tuple[CompletedTrial, int]]:
+        """Returns what is to be measured again: every candidate once, then once more.
+
+        Args:
+          trials: of a search that has ended.
+          known: index and repeat of what was measured again, or is being measured.
+
+        Returns:
+          Trials and the repeats that they are to be measured as.
+        """
+        wanted = itertools.product(range(1, self.repeats + 1), self.candidates(trials))
+        return [(t, repeat) for repeat, t in wanted if (t.index, repeat) not in known]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

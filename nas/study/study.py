@@ -314,14 +314,11 @@ class Study:
         promoted = any(not trial.repeat for trial in self._later.values())
         if self._confirm is None or self._trials or promoted or not is_over:
             return []
-        known = {record.key for record in self._again} | self._later.keys()
-        chosen = self._confirm.candidates(latest(self._measured.values()))
-        wanted = [
-            self._trial(trial.index, trial.tokens, repeat)
-            for repeat in range(1, self._confirm.repeats + 1)
-            for trial in chosen
-        ]
-        return [trial for trial in wanted if trial.key not in known]
+        known = {
+            (one.index, one.repeat) for one in (*self._again, *self._later.values())
+        }
+        left = self._confirm.left(latest(self._measured.values()), known)
+        return [self._trial(t.index, t.tokens, repeat) for t, repeat in left]
 
     def _snapshot(self) -> dict[str, NDArray[Any]]:
         pending = [t.index for t in self._trials.values()]
