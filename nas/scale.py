@@ -256,6 +256,8 @@ def _finish(searched: Grid, started: Started, console: Console) -> None:
         line(console, "Best", f"none was measured; {folder.journal} has the reasons")
         return
     line(console, "Best", str(found.coefficients))
+    for doubt in searched.doubts(contents):
+        line(console, "Doubt", doubt)
     _list_members(folder, found, console)
 
 

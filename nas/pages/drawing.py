@@ -44,6 +44,7 @@ def tradeoff(
     objectives: Sequence[Metric],
     target: float | None = None,
     quality_name: str | None = None,
+    target_role: str | None = None,
 ) -> go.Figure:
     """The first objective over the second, with the Pareto front and the target.
 
@@ -52,6 +53,7 @@ def tradeoff(
       objectives: at least two; the front is over all of them, the figure shows two.
       target: of the second objective, if there is one.
       quality_name: what the first is called; by default its name.
+      target_role: what the target is to the reward, such as "a limit".
     """
     quality, cost = objectives[:2]
     names = quality_name or quality.name, cost.name
@@ -85,10 +87,12 @@ def tradeoff(
         hoverinfo="skip",
     )
     if target is not None:
+        shown = html.escape(format_metric(cost, target))
+        role = f", {target_role}" if target_role else ""
         figure.add_vline(
             x=target,
             line={"dash": "dash", "color": GREY},
-            annotation_text=f"target {html.escape(format_metric(cost, target))}",
+            annotation_text=f"target {shown}{role}",
         )
     _title_axes(figure, objectives, names)
     return figure

@@ -33,8 +33,12 @@ def render(
     made: Family,
     points: Sequence[Coefficients] = (),
     results: Sequence[Result] = (),
+    doubts: Sequence[str] = (),
 ) -> str:
-    """Returns the page; with `points` and their `results` where a grid was searched."""
+    """Returns the page; with `points` and their `results` where a grid was searched.
+
+    `doubts` are what the grid's numbers cannot carry.
+    """
     options = made.definition.family
     body = [
         "<h1>A family of networks</h1>",
@@ -59,6 +63,7 @@ def render(
             "<h2>Accuracy over the grid</h2>",
             "<p>A corner spends all new multiply-adds on depth, width or resolution; "
             "a point's place is the share that it spends on each.</p>",
+            *(page.paragraph(f"In doubt: {doubt}.") for doubt in doubts),
             page.figure(drawing.grid(points, results)),
             page.table(GRID_COLUMNS, grid_rows(points, results)),
         ]
@@ -76,7 +81,8 @@ def write_grid(
     """
     found = searched.family(contents)
     if found is not None:
-        text = render(found, searched.points, searched.results(contents))
+        results = searched.results(contents)
+        text = render(found, searched.points, results, searched.doubts(contents))
         files.write_whole(folder.family_page, text)
         family.write(folder, found)
     return found

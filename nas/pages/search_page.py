@@ -216,12 +216,17 @@ def write(
     files.write_whole(folder.report, page.interactive(view))
 
 
+_TARGET_ROLES = {"soft": "a unit", "hard": "a limit", "absolute": "aimed at"}
+"""What the target is to each reward of the papers."""
+
+
 def _tradeoff(contents: journal.Contents, run: Definition) -> go.Figure:
     return drawing.tradeoff(
         contents.completed,
         contents.header.front,
         target=definition.target(run),
         quality_name=definition.accuracy_name(run),
+        target_role=_TARGET_ROLES.get(run.reward.reward),
     )
 
 

@@ -8,13 +8,15 @@ compares its children: by accuracy * (FLOPS / T)^-0.07, T being twice the baseli
 
 import dataclasses
 import statistics
+from collections.abc import Iterator
 
 from nas.options.scaling import FamilyDefinition
-from nas.runs import journal
+from nas.runs import doubts, journal
 from nas.scaling import family
 from nas.scaling.family import Family
 from nas.scaling.network_list import NetworkList, Result
-from nas.study import reward
+from nas.study import confirmation, reward
+from nas.study.confirmation import Standing
 from nas.study.reward import Reward
 from search_space import compound, cost
 from search_space.compound import Coefficients
@@ -63,6 +65,27 @@ class Grid:
             ),
             accuracies={0.0: baseline.accuracies, 1.0: result.accuracies},
         )
+
+    def doubts(self, contents: journal.Contents) -> list[str]:
+        """Returns what the grid's numbers cannot carry, each in a line."""
+        return [*doubts.of(contents), *self._leaders(contents)]
+
+    def _leaders(self, contents: journal.Contents) -> Iterator[str]:
+        results = [result for result in self.results(contents) if result.children]
+        if self.definition.coefficients.repeats == 1 and len(results) > 1:
+            yield (
+                "each point was trained once, and nothing says how much of its reward"
+                " is luck; --repeats 3 does"
+            )
+        # All trainings of a point count alike, the first like the later ones.
+        found = [Standing(trial=r.children[0], again=r.children) for r in results]
+        others = list(confirmation.within_noise(found))
+        if others:
+            yield (
+                f"between seeds the best point is not told apart from {len(others)} of"
+                f" {len(found) - 1} others; a new grid with more --repeats, --steps or"
+                " --validation images decides"
+            )
 
 
 def plan(definition: FamilyDefinition) -> Grid:

@@ -209,7 +209,9 @@ def with_speed(name):
 
 LATENCY = definition.RewardOptions(target_latency=20.0, latency_table="t.json")
 THROUGHPUT = definition.RewardOptions(objective="throughput-a100", target=25.0)
-PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=25.0)
+PREDICTED_LATENCY = definition.RewardOptions(
+    objective="latency-zcu102", target=25.0, reward="hard"
+)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=
             [3, 1],
             {"name": "num_macs", "unit": "multiply-adds", "goal": "min"},
             "multiply-adds",
-            (400e6, "target 400M multiply-adds"),
+            (400e6, "target 400M multiply-adds, a unit"),
             "200M",
         ),
         (
@@ -228,7 +230,7 @@ PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=
             [0, 2, 1],
             {"name": "latency_ms", "unit": "ms", "goal": "min"},
             "latency_ms [ms]",
-            (20.0, "target latency_ms 20 ms"),
+            (20.0, "target latency_ms 20 ms, a unit"),
             "30",
         ),
         (
@@ -236,7 +238,7 @@ PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=
             [0, 2, 1],
             {"name": "latency-zcu102", "unit": "ms", "goal": "min"},
             "latency-zcu102 [ms]",
-            (25.0, "target latency-zcu102 25 ms"),
+            (25.0, "target latency-zcu102 25 ms, a limit"),
             "30",
         ),
         (
@@ -244,7 +246,7 @@ PREDICTED_LATENCY = definition.RewardOptions(objective="latency-zcu102", target=
             [3, 1],
             {"name": "throughput-a100", "unit": "images/s", "goal": "max"},
             "throughput-a100 [images/s]",
-            (25.0, "target throughput-a100 25 images/s"),
+            (25.0, "target throughput-a100 25 images/s, a unit"),
             "30",
         ),
     ],

@@ -154,8 +154,12 @@ def test_a_bad_value_ends_in_one_line_before_any_work(
 class Alone:
     """What `ray_workers` offers, without Ray; accuracies are resolutions."""
 
-    def __init__(self, stop_after):
+    def __init__(self, stop_after, accuracy=None, spread=()):
         self.stop_after = stop_after
+        self.accuracy = accuracy or (
+            lambda resolution, seed: min(1.0, 0.01 * resolution + seed % 100 * 1e-5)
+        )
+        self.spread = dict(spread)
 
     def cluster(self):
         return contextlib.nullcontext(lambda: {"CPU": 1.0})
@@ -165,10 +169,11 @@ class Alone:
             if (trial := study.next_trial()) is None:
                 return
             resolution = evaluator.config(trial.spec).resolution
-            accuracy = min(1.0, 0.01 * resolution + trial.seed % 100 * 1e-5)
+            accuracy = self.accuracy(resolution, trial.seed)
             measured = Measured(
                 metrics={"accuracy": accuracy, "images_per_second": 1.0},
                 losses=(2.0, 1.0),
+                spread=self.spread,
             )
             study.finish(trial, measured, None)
             check()
@@ -177,8 +182,8 @@ class Alone:
 
 @pytest.fixture
 def alone(monkeypatch):
-    def install(stop_after):
-        workers = Alone(stop_after)
+    def install(stop_after, **how):
+        workers = Alone(stop_after, **how)
         monkeypatch.setitem(sys.modules, "nas.execution.ray_workers", workers)
         monkeypatch.setattr(nas.execution, "ray_workers", workers, raising=False)
 
@@ -222,6 +227,37 @@ def test_a_grid_cut_off_and_resumed_finds_what_is_most_accurate(
     (tmp_path / "run" / "family.json").unlink()
     assert report.main(["run"]) == 0
     assert (tmp_path / "run" / "family.json").read_text() == before
+
+
+def test_a_grid_that_decides_nothing_says_so(alone, capsys, tmp_path):
+    """All points are worth the same, far more than half a digit at chance."""
+    alone(
+        stop_after=1000,
+        accuracy=lambda resolution, seed: 0.1 + 0.01 * (seed % 7),
+        spread={"accuracy": 0.05},
+    )
+    arguments = ["efficientnet-b0", *GRID, "--workers", "1"]
+    assert scale.main([*arguments, "--output", "run"]) == 0
+    said = capsys.readouterr().out
+    page = (tmp_path / "run" / "family.html").read_text()
+    for doubt in (
+        "of 14 children stand at chance",
+        "the best point is not told apart from",
+    ):
+        assert doubt in said
+        assert doubt in page
+    once = [*arguments, "--repeats", "1", "--output", "once"]
+    assert scale.main(once) == 0
+    assert "each point was trained once" in capsys.readouterr().out
+
+
+def test_a_grid_that_decides_is_not_doubted(alone, capsys):
+    alone(stop_after=1000, spread={"accuracy": 0.001})
+    arguments = ["efficientnet-b0", *GRID, "--workers", "1", "--output", "run"]
+    assert scale.main(arguments) == 0
+    said = [s for s in capsys.readouterr().out.splitlines() if "Doubt" in s]
+    # That the split of digits is small is true of any grid on it.
+    assert [s for s in said if "499 validation images" not in s] == []
 
 
 def test_a_grid_of_format_1_goes_on(alone, tmp_path):
