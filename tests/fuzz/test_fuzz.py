@@ -1,8 +1,8 @@
 """Ten thousand damaged files and command lines: a use or one line, nothing else.
 
-`make test` tries some hundred inputs; `make fuzz` tries FUZZ_INPUTS (10,000) from
-FUZZ_SEED (0), and FUZZ_PROCESSES (300) of them in processes of their own. With FUZZ_LOG
-it notes each in that file, and a run that was stopped goes on from it.
+`make test` tries sixty inputs; `make fuzz` tries FUZZ_INPUTS (10,000) from FUZZ_SEED
+(0), and FUZZ_PROCESSES (300) of them in processes of their own. With FUZZ_LOG it notes
+each in that file, and a run that was stopped goes on from it.
 """
 
 import collections
@@ -23,7 +23,7 @@ from tests.fuzz.inputs import Inputs
 # Here a library's warning is no error: a user would not even see most of them.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-_SLICE = 120
+_SLICE = 60
 _ROOM_BYTES = 8 * 2**30  # that an input may have allocated at most
 _SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
 

@@ -108,6 +108,7 @@ def test_a_search_keeps_to_this_machine_and_ctrl_c_saves(tmp_path):
     assert (run / "controller.npz").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_children_that_hang_or_return_nonsense_are_infeasible_and_the_rest_is_not(
     tmp_path,
 ):
@@ -138,6 +139,7 @@ def test_children_that_hang_or_return_nonsense_are_infeasible_and_the_rest_is_no
         assert reasons[index] == told
 
 
+@pytest.mark.slow
 def test_an_exception_after_the_first_success_ends_the_search(tmp_path):
     """Once, not four times, with its reason; and what was measured is kept."""
     folder = tmp_path / "troubles"
@@ -161,6 +163,7 @@ def test_an_exception_after_the_first_success_ends_the_search(tmp_path):
     assert_each_once(again.children(), 8)
 
 
+@pytest.mark.slow
 def test_a_driver_that_was_paused_loses_no_child(tmp_path):
     """Stopped for longer than a child may take, while its workers go on."""
     search = start(

@@ -154,7 +154,10 @@ BETWEEN_BEST_AND_LAST = (
 
 @pytest.mark.parametrize(
     ("name", "moment", "most"),
-    [("cut", AFTER_LOSSES, 47), ("between", BETWEEN_BEST_AND_LAST, 46)],
+    [
+        ("cut", AFTER_LOSSES, 47),
+        pytest.param("between", BETWEEN_BEST_AND_LAST, 46, marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed_gives_the_same_losses(whole, home, name, moment, most):
     """kill -9, with losses or the best weights on the disk that `last` is behind."""
@@ -348,6 +351,7 @@ def test_the_recipes_say_where_their_resolution_comes_from():
     assert found == {"short": "data", "efficientnet": "architecture"}
 
 
+@pytest.mark.slow
 def test_several_devices_give_the_losses_of_one(whole, home):
     """Four virtual CPU devices, in a process of their own, with parts as well."""
     flags = [*FLAGS[:-2], "--devices", "4"]
