@@ -59,7 +59,7 @@ class Options:
     """What the options below default to: for small data, or EfficientNet's own. By
     default images are trained at the architecture's resolution, and with the recipe
     short at their own size where they all have one, from 32 pixels up to that."""
-    dataset: Annotated[str, _NAME] = "digits"
+    dataset: Annotated[str, _NAME] = "patterns"
     """A data set, named as for nas.search."""
     data_dir: Annotated[str | None, _DIR] = None
     """Where the data set's files are, if not in their usual place."""

@@ -1,4 +1,4 @@
-"""The default search: 200 children on scikit-learn's digits, on a laptop.
+"""A first search: 200 children on scikit-learn's digits, on a laptop.
 
     python -m experiments.recipes.digits_laptop
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments.recipes import launch
 
-FLAGS = ("--target-flops", "400M", "--children", "200")
+FLAGS = ("--dataset", "digits", "--target-flops", "400M", "--children", "200")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -152,11 +152,11 @@ class EvaluationOptions:
         str,
         tyro.conf.arg(
             metavar="NAME",
-            help="digits (comes with the package), fashion_mnist, any image "
-            "classification set of TensorFlow Datasets such as cifar10, the path of "
-            "a folder of class folders, or module:function of your own.",
+            help="patterns (generated), digits (inside scikit-learn), fashion_mnist, "
+            "any image classification set of TensorFlow Datasets such as cifar10, "
+            "the path of a folder of class folders, or module:function of your own.",
         ),
-    ] = "digits"
+    ] = "patterns"
     data_dir: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Where the data set's files are, if not in their usual place."""
     download: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -119,7 +119,8 @@ def base(wheel, tmp_path_factory):
 def searched(base):
     """Two children of a search, of a kind that compiles quickly, for a few steps."""
     base(
-        "nas.search", "--target-flops", "100M", "--children", 2, "--steps", 3,
+        "nas.search", "--dataset", "digits", "--target-flops", "100M",
+        "--children", 2, "--steps", 3,
         "--restrict", "*.expansion=1", "--restrict", "*.kernel=3",
         "--confirm", 0, "--output", "search",
     )  # fmt: skip

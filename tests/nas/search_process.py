@@ -16,6 +16,7 @@ _HERE = Path(__file__).parent
 PRETEND = _HERE / "pretend_search.py"
 REAL = _HERE / "real_search.py"
 TINY = (
+    "--dataset", "digits",
     "--space", "tiny_space:SPACE", "--target-flops", "300K", "--resolution", "8",
     "--steps", "5", "--batch-size", "16", "--validation", "100",
 )  # fmt: skip

@@ -120,7 +120,7 @@ def test_a_calibration_cut_off_and_resumed_recommends_the_cheapest(pretend, caps
     assert steps[60, 1].seconds == pytest.approx(0.7)
     assert steps[60, 2].seconds == pytest.approx(1.4)
     assert steps[60, 1].images_trained == 60 * 32
-    assert steps[60, 1].images_measured == 499
+    assert steps[60, 1].images_measured == 1_333
     assert made.recommended == steps[60, 1]
     assert made.flags == "--steps 60 --resolution 32"
     assert f"Flags       {made.flags}" in said
@@ -156,7 +156,7 @@ def test_where_all_is_noise_nothing_is_recommended(pretend, capsys):
     assert search.main(["--budget", "run"]) == 2
     assert "is not there; go on with it" in capsys.readouterr().err
     assert search.main(["--budget", "auto"]) == 2
-    assert "python -m nas.calibrate --dataset digits" in capsys.readouterr().err
+    assert "python -m nas.calibrate --dataset patterns" in capsys.readouterr().err
     assert search.main(["--budget", "run", "--evaluator", "imagenet-surrogate"]) == 2
     assert "drop one of them" in capsys.readouterr().err
 
@@ -181,7 +181,7 @@ def test_a_search_takes_the_budget(pretend, capsys):
         assert search.main(["--budget", "auto", *other]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1
-        assert "python -m nas.calibrate --dataset digits --space" in said
+        assert "python -m nas.calibrate --dataset patterns --space" in said
         assert search.main(["--budget", str(folder), *other]) == 2
         assert "must be a calibration of what is searched" in capsys.readouterr().err
 
@@ -220,7 +220,7 @@ def test_other_data_or_a_damaged_record_is_no_calibration(pretend, capsys):
         (["--try-share", "0.001"], "take a larger share"),
         (["--share", "0"], "(0, 1]"),
         (["--try-resolution", "1"], "a resolution of 1 does not suit"),
-        (["--try-validation", "499"], "below the 499 images"),
+        (["--try-validation", "1333"], "below the 1,333 images"),
         (["--space", "nowhere"], "nowhere"),
         (["--restrict", "stem.kernel=3"], "stem.kernel"),
         (["--dataset", "digit"], "unknown data set"),

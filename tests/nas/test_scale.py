@@ -233,7 +233,7 @@ def test_a_grid_that_decides_nothing_says_so(alone, capsys, tmp_path):
     """All points are worth the same, far more than half a digit at chance."""
     alone(
         stop_after=1000,
-        accuracy=lambda resolution, seed: 0.1 + 0.01 * (seed % 7),
+        accuracy=lambda _, seed: 0.1 + 0.01 * (seed % 7),
         spread={"accuracy": 0.05},
     )
     arguments = ["efficientnet-b0", *GRID, "--workers", "1"]
@@ -255,9 +255,7 @@ def test_a_grid_that_decides_is_not_doubted(alone, capsys):
     alone(stop_after=1000, spread={"accuracy": 0.001})
     arguments = ["efficientnet-b0", *GRID, "--workers", "1", "--output", "run"]
     assert scale.main(arguments) == 0
-    said = [s for s in capsys.readouterr().out.splitlines() if "Doubt" in s]
-    # That the split of digits is small is true of any grid on it.
-    assert [s for s in said if "499 validation images" not in s] == []
+    assert "Doubt" not in capsys.readouterr().out
 
 
 def test_a_grid_of_format_1_goes_on(alone, tmp_path):

@@ -225,7 +225,8 @@ def test_real_children_killed_and_resumed_are_the_same_children(tmp_path):
     options = [
         "--space", "accel-nasbench", "--restrict", "*.layers=1",
         "--restrict", "*.expansion=1", "--target-flops", "55M", "--seed", "1",
-        "--controller", "random", "--workers", "1", "--children", "4",
+        "--dataset", "digits", "--controller", "random", "--workers", "1",
+        "--children", "4",
         "--steps", "5", "--batch-size", "16", "--validation", "100",
     ]  # fmt: skip
     whole, cut = tmp_path / "whole", tmp_path / "cut"

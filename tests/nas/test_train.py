@@ -40,7 +40,8 @@ TINY = ArchSpec(
 )
 # Six epochs of 998 digits, with everything that draws random numbers.
 FLAGS = [
-    *("--resolution", "8", "--epochs", "6", "--batch-size", "128"),
+    *("--dataset", "digits", "--resolution", "8"),
+    *("--epochs", "6", "--batch-size", "128"),
     *("--save-every", "5", "--ema-decay", "0.9", "--learning-rate", "0.02"),
     *("--mixup", "0.2", "--cutmix", "1.0"),
     *("--devices", "1"),

@@ -36,7 +36,8 @@ SMALL = ArchSpec(
 # Two epochs of 8 steps: `last` is saved after 5, 8, 10, 15 and 16, `best` after 8 and
 # 16, which is better (see `Step.observe`), so that the first one is removed.
 FLAGS = [
-    *("--batch-size", "128", "--epochs", "2", "--save-every", "5"),
+    *("--dataset", "digits", "--batch-size", "128", "--epochs", "2"),
+    *("--save-every", "5"),
     *("--ema-decay", "0", "--devices", "1"),
 ]
 

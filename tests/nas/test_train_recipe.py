@@ -38,6 +38,7 @@ def run(tmp_path_factory):
         patch.chdir(folder)
         cache = jax.config.jax_compilation_cache_dir
         flags = ["--recipe", "efficientnet", "--output", "run", "--devices", "1"]
+        flags += ["--dataset", "digits"]
         flags += ["--epochs", "4", "--batch-size", "64", "--warmup-epochs", "1"]
         flags += ["--learning-rate", "0.05", "--ema-decay", "0.5", "--eval-crop", "0.7"]
         assert train.main(["tiny.json", *flags]) == 0
