@@ -142,15 +142,19 @@ def _correlations(found: Analysis, bar: float) -> go.Figure:
             name=name,
             hovertemplate="%{text}<br>tau %{y:.2f}, %{x:.2f} s<extra></extra>",
         )
-    for one, dash in zip(found.predictors[:3], ("dash", "dot", "dashdot"), strict=True):
+    # Their names stand side by side: their lines may lie on each other.
+    looks = zip(("dash", "dot", "dashdot"), ("left", "", "right"), strict=True)
+    for one, (dash, side) in zip(found.predictors[:3], looks, strict=True):
         figure.add_hline(
             y=one.tau.value,
             line={"dash": dash, "color": GREY},
             annotation_text=one.name,
-            annotation_position="bottom left",
+            annotation_position=f"bottom {side}".rstrip(),
         )
     figure.add_hline(y=bar, line={"color": ORANGE, "width": 1}, annotation_text="bar")
-    figure.update_xaxes(title="seconds a child, compilation left out", type="log")
+    figure.update_xaxes(
+        title="seconds a child, compilation left out", type="log", dtick="D2"
+    )
     figure.update_yaxes(title="tau with the longest budget")
     return figure
 
