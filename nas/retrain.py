@@ -206,8 +206,8 @@ def _read(path: Path) -> journal.Contents:
     contents = journal.read(folder.journal)
     if contents.header.kind != "search":
         raise ValueError(
-            f"a search for an architecture is retrained, and {path} is one for scaling"
-            " coefficients; train its members with nas.train"
+            f"a run of nas.search is retrained, and {path} is of another kind,"
+            f" {contents.header.kind!r}; train an architecture file with nas.train"
         )
     return contents
 

@@ -278,7 +278,7 @@ def test_what_is_no_search_with_networks_is_refused(tmp_path, capsys):
     grid = RunFolder(tmp_path / "grid")
     grid.path.mkdir()
     journal.create(grid.journal, trials.header(kind="grid"))
-    assert "scaling coefficients" in refused(capsys, str(grid.path))
+    assert "of another kind, 'grid'" in refused(capsys, str(grid.path))
 
 
 def test_a_strangers_folder_runs_no_code_and_leads_nowhere(run, tmp_path, capsys):
