@@ -2,11 +2,12 @@
 
     python -m experiments.benchmarks.fidelities --dataset cifar10/ --folder runs/f
 
-For each seed, two searches of about the same number of training steps: `--steps 180`,
-and `--fidelities 60,180,540`. The best three of each are trained anew, from fresh
-seeds, for the longest of these budgets; what the best of their means is worth is what
-the search is worth. Everything is kept in `--folder`: what is there is not done again,
-so the command can be stopped at any moment and given again.
+For each seed, two searches of about the same number of training steps in `mbconv` with
+expansions of 1 and 3: `--steps 180`, and `--fidelities 60,180,540`. The best three of
+each are trained anew, from fresh seeds, for the longest of these budgets; what the best
+of their means is worth is what the search is worth. Everything is kept in `--folder`:
+what is there is not done again, so the command can be stopped at any moment and given
+again.
 
 Writes experiments/results/fidelities.json.
 """
@@ -39,7 +40,9 @@ from trainers.data.dataset import Dataset
 from trainers.measurement import Measured
 from trainers.runtime import compilation
 
-_SPACE = spaces.load("mbconv")
+# Small children, so that more of them can be trained in the same time.
+_RESTRICT = {"*.expansion": (1, 3)}
+_SPACE = spaces.load("mbconv").restrict(_RESTRICT)
 _TARGET = 400e6
 _LONGEST = 540
 _FINALISTS, _FRESH_SEEDS = 3, 2
@@ -85,6 +88,7 @@ def search(kind: str, seed: int, options: Options) -> journal.Contents:
         command += [
             *("--dataset", options.dataset, "--validation", str(options.validation)),
             *("--target-flops", "400M", "--confirm", "0", "--seed", str(seed)),
+            *("--restrict", "*.expansion=1,3"),
             *(*_SEARCHES[kind], "--output", str(folder)),
         ]
     subprocess.run(command, check=True)
