@@ -14,7 +14,10 @@ from pathlib import Path
 
 from experiments.recipes import launch
 
-FLAGS = ("--dataset", "digits", "--target-flops", "400M", "--children", "200")
+FLAGS = (
+    *("--dataset", "digits", "--target-flops", "400M"),
+    *("--children", "200", "--steps", "60"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

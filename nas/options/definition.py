@@ -212,8 +212,13 @@ def read(record: dict[str, JsonValue], kind: type[_T]) -> _T:
 
 
 def _as_measured(record: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """As children once were: measured with the running batch statistics, unscaled."""
+    """As children once were: measured with the running batch statistics, unscaled.
+
+    Where nothing is trained, how children would have been is today's default.
+    """
     child, evaluation = record.get("child"), record.get("evaluation")
+    if isinstance(evaluation, dict) and evaluation.get("evaluator") == SURROGATE:
+        return {**record, "child": {}, "evaluation": {"evaluator": SURROGATE}}
     trains = not isinstance(evaluation, dict) or evaluation.get("evaluator") == "train"
     if not isinstance(child, dict) or "norm_batches" in child or not trains:
         return record
