@@ -87,7 +87,7 @@ class Dyna:
         samples, weighted by the utilities of their ranks (arXiv:1106.4487, section
         3.1) by the predictor's mean + k standard deviations.
       forgetting: the share of themselves by which logits shrink at each step, which
-        keeps the policy from becoming sure of what only few results speak for.
+        keeps the policy from becoming sure of what few results speak for.
       exploration: the mean of k, which is drawn from an exponential distribution for
         each sample and each proposal anew: that keeps proposals of one batch apart
         (Hutter et al., "Parallel algorithm configuration", 2012).
@@ -234,22 +234,31 @@ class Dyna:
         total = len(state.rewards)
         is_exact = total <= predictor.MAX_EXACT
         is_first = not (is_exact or len(state.sums.inducing))
-        if total < _GROWTH * int(state.fitted) and not is_first:
-            if is_exact:
-                return state
-            values = state.warp.values(state.rewards[-num:])
-            return state._replace(
-                sums=predictor.added(
-                    state.sums,
-                    state.tokens[-num:],
-                    values,
-                    self.num_choices,
-                    state.parameters,
+        if is_first or total >= _GROWTH * int(state.fitted):
+            worth = state.rewards
+            if not (is_exact or is_first):  # what they are by now, luck apart
+                worth, _ = self._predictor(state, state.tokens[:0]).predict(
+                    state.tokens
                 )
-            )
+            return self._fit_anew(state, worth)
+        if is_exact:
+            return state
+        sums = predictor.added(
+            state.sums,
+            state.tokens[-num:],
+            state.warp.values(state.rewards[-num:]),
+            self.num_choices,
+            state.parameters,
+        )
+        return state._replace(sums=sums)
+
+    def _fit_anew(self, state: DynaState, worth: _Floats) -> DynaState:
+        """Looks at all results; the best are those of the highest `worth` [n]."""
+        total = len(state.rewards)
+        is_exact = total <= predictor.MAX_EXACT
         warp = predictor.Warp.of(state.rewards)
         values = warp.values(state.rewards)
-        rows = np.arange(total) if is_exact else predictor.chosen(state.rewards)
+        rows = np.arange(total) if is_exact else predictor.chosen(worth)
         tokens = state.tokens[rows]
         parameters = kernel.likelier(
             tokens, values[rows], self.num_choices, state.parameters

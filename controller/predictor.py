@@ -130,12 +130,13 @@ def exact(
     )
 
 
-def chosen(rewards: Floats) -> NDArray[np.intp]:
+def chosen(worth: Floats) -> NDArray[np.intp]:
     """Returns which `MAX_EXACT` of the results are the inducing ones, in order.
 
-    The best, and of the rest the same share of every stretch of the search.
+    Those of the highest `worth` [n], and of the rest the same share of every stretch
+    of the search.
     """
-    order = np.argsort(-rewards, kind="stable")
+    order = np.argsort(-worth, kind="stable")
     num_best = int(_SHARE_BEST * MAX_EXACT)
     rest = np.sort(order[num_best:])
     spread = np.linspace(0, len(rest) - 1, MAX_EXACT - num_best).astype(np.intp)
