@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from controller.dyna import Dyna
 from controller.evolution import Evolution
 from controller.interface import Controller
 from controller.ppo import PPO
@@ -11,10 +12,19 @@ from controller.random_search import RandomSearch
 from controller.reinforce import Reinforce
 
 _CONTROLLERS: Mapping[str, type[Any]] = {
+    "dyna": Dyna,
     "evolution": Evolution,
     "ppo": PPO,
     "reinforce": Reinforce,
     "random": RandomSearch,
+}
+# NASNet's numbers (https://arxiv.org/abs/1707.07012, appendix A.2), which `reinforce`
+# has by default.
+_PRESETS: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "ppo-nasnet": (
+        "ppo",
+        {"learning_rate": 3.5e-4, "entropy_weight": 1e-5, "baseline_decay": 0.95},
+    ),
 }
 
 
@@ -23,8 +33,9 @@ def build(
 ) -> Controller[Any]:
     """Returns the controller called `name` for decisions of so many choices each.
 
-    `options` are the fields of the controller's dataclass (`controller.ppo.PPO` and
-    so on), where they and their defaults are described.
+    `options` are the fields of the controller's dataclass (`controller.dyna.Dyna` and
+    so on), where they and their defaults are described. `ppo-nasnet` is `ppo` with
+    NASNet's numbers.
 
     >>> build("random", num_choices=(3, 2, 4))
     RandomSearch(num_choices=(3, 2, 4))
@@ -33,10 +44,12 @@ def build(
       ValueError: if there is no such controller or option, or a value is out of
         range; the message lists what there is.
     """
+    if name in _PRESETS:
+        plain, preset = _PRESETS[name]
+        return build(plain, num_choices=num_choices, **{**preset, **options})
     if name not in _CONTROLLERS:
-        raise ValueError(
-            f"unknown controller {name!r}; there are {', '.join(sorted(_CONTROLLERS))}"
-        )
+        there = ", ".join(sorted([*_CONTROLLERS, *_PRESETS]))
+        raise ValueError(f"unknown controller {name!r}; there are {there}")
     cls = _CONTROLLERS[name]
     known = {field.name for field in dataclasses.fields(cls)} - {"num_choices"}
     if unknown := sorted(options.keys() - known):

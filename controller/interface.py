@@ -24,7 +24,8 @@ class Controller(Protocol[State]):
     """Proposes token sequences and learns from their rewards.
 
     A controller is immutable; what it has learned is in the state, a pytree of
-    arrays whose shapes never change. The same seed and calls give the same tokens.
+    arrays. Their shapes never change, but for axes that are of length 0 at first: what
+    remembers every result grows. The same seed and calls give the same tokens.
     """
 
     @property
@@ -83,6 +84,25 @@ class HasPolicy(Protocol[_State]):
 
         The same state gives the same policy_summary.
         """
+        ...
+
+
+class Prediction(NamedTuple):
+    """What a controller expects of sequences: float64 [n] each, in units of reward.
+
+    `means` of the rewards, noise apart, and how far off those may be.
+    """
+
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+
+
+@runtime_checkable
+class HasPredictor(Protocol[_State]):
+    """A controller that can say what a sequence's reward would be."""
+
+    def predict(self, state: _State, tokens: ArrayLike) -> Prediction | None:
+        """Returns predictions for tokens [n, D]; None while too little is known."""
         ...
 
 

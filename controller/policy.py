@@ -175,6 +175,31 @@ def evaluate(
     return jnp.sum(chosen, axis=-1), _entropies(log_probs, num_choices)
 
 
+def padded_size(num: int) -> int:
+    """Returns to how many rows `num` are padded: 8, 16, 32, 64 and so on.
+
+    Few sizes, so that few programs are compiled; near, so that little is computed in
+    vain.
+    """
+    return max(8, 1 << (num - 1).bit_length())
+
+
+def log_probs(
+    params: Params, num_choices: tuple[int, ...], tokens: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Returns the log-probabilities [num] of tokens [num, D]."""
+    unused = padded_size(len(tokens)) - len(tokens)
+    padded = np.pad(tokens, ((0, unused), (0, 0)))
+    return np.asarray(_log_probs(num_choices, params, padded))[: len(tokens)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probs(
+    num_choices: tuple[int, ...], params: Params, tokens: NDArray[np.int32]
+) -> jax.Array:
+    return evaluate(params, num_choices, jnp.asarray(tokens))[0]
+
+
 def policy_summary(params: Params, num_choices: tuple[int, ...]) -> PolicySummary:
     """Returns the policy's marginal probabilities and its entropy.
 

@@ -29,22 +29,13 @@ class Batch(NamedTuple):
     weights: ArrayLike
 
 
-def padded_size(num: int) -> int:
-    """Returns to how many rows `num` are padded: 8, 16, 32, 64 and so on.
-
-    Few sizes, so that few programs are compiled; near, so that little is computed in
-    vain.
-    """
-    return max(8, 1 << (num - 1).bit_length())
-
-
 def padded(
     tokens: NDArray[np.int32],
     old_log_probs: NDArray[np.float32],
     advantages: NDArray[np.float32],
 ) -> Batch:
-    """Returns a batch of `padded_size(n)` rows, of which n weigh the same."""
-    num, unused = len(tokens), padded_size(len(tokens)) - len(tokens)
+    """Returns a batch of `policy.padded_size(n)` rows, of which n weigh the same."""
+    num, unused = len(tokens), policy.padded_size(len(tokens)) - len(tokens)
     return Batch(
         tokens=np.pad(tokens, ((0, unused), (0, 0))),
         old_log_probs=np.pad(old_log_probs, (0, unused)),
@@ -63,25 +54,6 @@ class Step(NamedTuple):
     clip: float
     epochs: int
     entropy_weight: float
-
-
-def rank_utilities(rewards: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns the utilities [n] of rewards [n]; they sum to 0, the worst half's equal.
-
-    `max(0, log(n / 2 + 1) - log(rank))`, scaled so that the mean is 1, less 1
-    (arXiv:1106.4487, section 3.1, times n). Equal rewards share their utilities' mean.
-
-    >>> utilities = rank_utilities(np.array([3.0, 9.0, 5.0, 1.0], np.float32))
-    >>> [round(float(utility), 2) for utility in utilities]
-    [-1.0, 1.92, 0.08, -1.0]
-    """
-    num = len(rewards)
-    raw = np.maximum(0.0, np.log(num / 2 + 1) - np.log(np.arange(1, num + 1)))
-    by_rank = raw * (num / raw.sum()) - 1.0
-    _, group, sizes = np.unique(-rewards, return_inverse=True, return_counts=True)
-    order = np.argsort(-rewards, kind="stable")
-    totals = np.bincount(group[order], weights=by_rank)
-    return (totals / sizes)[group].astype(np.float32)
 
 
 def loss(

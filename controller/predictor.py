@@ -1,199 +1,210 @@
-"""A Gaussian process over token sequences, fitted to a search's own results.
+"""What a search's own results say about other sequences: a Gaussian process.
 
-The covariance of two sequences that agree in a share s of their decisions is
+Exact while there are at most `MAX_EXACT` results. Beyond that every result still
+counts, through its covariances with a few of them, the inducing ones (Titsias,
+"Variational learning of inducing variables in sparse Gaussian processes", 2009; his
+equation 6): the best, and others spread over all the rest.
 
-    scale * (linear * s + (1 - linear) * exp(-rate * (1 - s)))
-
-and `scale * noise` more for a result with itself: a linear model of the tokens plus
-an exponential kernel over Hamming distance, the simplest kernels that see main
-effects and interactions of unordered choices (Rasmussen and Williams, "Gaussian
-Processes for Machine Learning", sections 2.1 and 4.4). `linear`, `rate` and `noise`
-lie on a grid and climb its marginal likelihood; `scale` is at its maximum of the
-likelihood for each of them.
-
-NumPy and SciPy, not JAX: the number of results grows, and nothing has to compile.
+Rewards are warped first: from the median down, distances are taken by their logarithm,
+so that how bad the bad ones are (infeasible ones, or beyond a hard constraint) does not
+drown the differences between good ones.
 """
 
-# SciPy and threadpoolctl have no types.
+# SciPy has no types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportMissingTypeStubs=false
 
 import dataclasses
 import math
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.linalg.lapack
-import threadpoolctl
 from numpy.typing import NDArray
 
-_LINEAR = (0.02, 0.1, 0.3, 0.6, 0.85, 0.95)
-_RATE = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_NOISE = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-_GRID = (_LINEAR, _RATE, _NOISE)
-# Keeps the factorization of sequences that are almost the same from failing.
-_JITTER = 1e-8
-_LEAST_DEVIATION = 1e-30
-# `choose` computes the deviations of so many rows at once.
-_AT_ONCE = 32
+from controller import kernel
+from controller.kernel import Floats, Parameters, Tokens
 
-Floats = NDArray[np.floating[Any]]
-Tokens = NDArray[np.int32]
-Setting = tuple[int, int, int]
-"""Positions of `linear`, `rate` and `noise` on the grid."""
+# Results that are all kept apart, and inducing ones where there are more.
+MAX_EXACT = 256
+# Of the inducing results, the share that are the best.
+_SHARE_BEST = 0.5
+_LEAST = 1e-12
+# Rewards are float32: what differs by less than this share is equal.
+_RESOLUTION = 1e-7
+_TINY = 1e-30
 
-START: Setting = (2, 3, 4)
 
-# Matrices this small gain nothing from a second thread, and where workers keep every
-# core busy, BLAS threads that wait for each other are a hundred times slower.
-_one_thread = threadpoolctl.ThreadpoolController().wrap(limits=1, user_api="blas")
+class Warp(NamedTuple):
+    """Rewards to standardized values and back; `center` and `spread` float64 []."""
+
+    center: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rewards: Floats) -> Self:
+        """Returns the warp for rewards [n], n > 0: median, and deviation above it."""
+        exact = rewards.astype(np.float64)
+        center = np.median(exact)
+        above = exact[exact >= center] - center
+        spread = math.sqrt(float((above * above).mean()))
+        least = max(_RESOLUTION * abs(float(center)), _TINY)
+        return cls(center=np.asarray(center), spread=np.asarray(max(spread, least)))
+
+    def values(self, rewards: Floats) -> Floats:
+        """Returns the values of rewards."""
+        raw = (rewards.astype(np.float64) - self.center) / self.spread
+        return np.where(raw < 0.0, -np.log1p(np.maximum(-raw, 0.0)), raw)
+
+    def rewards(self, values: Floats) -> Floats:
+        """The inverse of `values`."""
+        raw = np.where(values < 0.0, -np.expm1(np.maximum(-values, 0.0)), values)
+        return self.center + self.spread * raw
+
+
+class Sums(NamedTuple):
+    """What all results come to, where not each is kept apart.
+
+    `inducing` int32 [m, D]; `gram` [m, m] and `cross` [m] are sums over the results of
+    their covariances with the inducing ones, multiplied with each other and with the
+    results' values.
+    """
+
+    inducing: Tokens
+    gram: NDArray[np.float64]
+    cross: NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GaussianProcess:
-    """What n results say about other sequences; made by `fit`.
+class Predictor:
+    """Means and deviations of sequences' values (see `Warp`), without noise.
 
-    `features` [n, C] marks each token of each sequence; `factor` [n, n] is the lower
-    Cholesky factor of the covariance over `scale`; `weights` [n] its inverse times
-    the standardized rewards; `mean` and `deviation` undo the standardization.
+    `marks` [m, K] are the sequences that it knows by, `weights` [m] and `root` [m, m]
+    give the mean and what is known of the variance from covariances with them.
     """
 
     num_choices: tuple[int, ...]
-    setting: Setting
-    features: Floats
-    factor: Floats
-    weights: Floats
+    parameters: Parameters
+    marks: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    root: NDArray[np.float32]
     scale: float
-    mean: float
-    deviation: float
-    log_likelihood: float
 
-    @classmethod
-    @_one_thread
-    def fit(
-        cls,
-        tokens: Tokens,
-        rewards: NDArray[np.float32],
-        num_choices: tuple[int, ...],
-        setting: Setting,
-    ) -> Self:
-        """Returns the predictor for tokens [n, D] with rewards [n], n > 0."""
-        features = _one_hot(tokens, num_choices)
-        mean = float(rewards.mean(dtype=np.float64))
-        deviation = max(float(rewards.std(dtype=np.float64)), _LEAST_DEVIATION)
-        standard = (rewards.astype(np.float64) - mean) / deviation
-        covariance = _kernel(features @ features.T, len(num_choices), setting)
-        num = len(rewards)
-        covariance[np.diag_indices(num)] += _NOISE[setting[2]] + _JITTER
-        factor = np.linalg.cholesky(covariance)
-        white = _solve(factor, standard)
-        scale = max(float(white @ white) / num, _LEAST_DEVIATION)
-        return cls(
-            num_choices=num_choices,
-            setting=setting,
-            features=features,
-            factor=factor,
-            weights=_solve(factor, white, transposed=True),
-            scale=scale,
-            mean=mean,
-            deviation=deviation,
-            log_likelihood=-0.5 * num * (1.0 + math.log(2.0 * math.pi * scale))
-            - float(np.log(np.diag(factor)).sum()),
-        )
-
-    @_one_thread
     def predict(self, tokens: Tokens) -> tuple[Floats, Floats]:
-        """Returns means [m] and standard deviations [m] of the noiseless rewards."""
-        covariance = self._covariance(tokens)
-        return self._means(covariance), self._deviations(covariance)
-
-    @_one_thread
-    def means(self, tokens: Tokens) -> Floats:
-        """Returns means [m] of the rewards, without the time that deviations take."""
-        return self._means(self._covariance(tokens))
-
-    @_one_thread
-    def choose(self, tokens: Tokens, weights: Floats) -> list[int]:
-        """Returns, for each weight k in turn, the row of highest mean + k deviations.
-
-        No row comes twice. What one result alone leaves uncertain is a bound of what
-        all of them do, so most deviations need not be known: they are computed for
-        the rows that the bound puts in front, until a row in front is among them.
-        """
-        covariance = self._covariance(tokens)
-        means = self._means(covariance)
-        one = covariance.max(axis=1) ** 2 / (1.0 + _NOISE[self.setting[2]])
-        deviations = self.deviation * np.sqrt(self.scale * np.maximum(1.0 - one, 0.0))
-        known = np.zeros(len(tokens), np.bool_)
-        chosen: list[int] = []
-        for k in weights.tolist():
-            while not known[first := int(np.argmax(scores := means + k * deviations))]:
-                scores[known] = -np.inf
-                front = np.argsort(-scores)[:_AT_ONCE]
-                deviations[front] = self._deviations(covariance[front])
-                known[front] = True
-            means[first] = -np.inf
-            chosen.append(first)
-        return chosen
-
-    def _covariance(self, tokens: Tokens) -> Floats:
-        """Returns covariances [m, n] over scale with the results."""
-        shared = _one_hot(tokens, self.num_choices) @ self.features.T
-        return _kernel(shared, len(self.num_choices), self.setting)
-
-    def _means(self, covariance: Floats) -> Floats:
-        return self.mean + self.deviation * (covariance @ self.weights)
-
-    def _deviations(self, covariance: Floats) -> Floats:
-        white = _solve(self.factor, covariance.T)
-        variance = self.scale * np.maximum(1.0 - (white * white).sum(axis=0), 0.0)
-        return self.deviation * np.sqrt(variance)
+        """Returns means [n] and standard deviations [n] for tokens [n, D]."""
+        marks = kernel.one_hot(tokens, self.num_choices)
+        near = kernel.covariance(marks, self.marks, self.num_choices, self.parameters)
+        known = near @ self.root
+        left = np.maximum(1.0 - (known * known).sum(axis=1), 0.0)
+        return near @ self.weights, np.sqrt(self.scale * left)
 
 
-def climb(
+def exact(
     tokens: Tokens,
-    rewards: NDArray[np.float32],
+    values: Floats,
     num_choices: tuple[int, ...],
-    setting: Setting,
-) -> Setting:
-    """Returns the likeliest of `setting` and its neighbours on the grid."""
-    tried = [setting]
-    for axis, values in enumerate(_GRID):
-        for step in (-1, 1):
-            moved = list(setting)
-            moved[axis] += step
-            if 0 <= moved[axis] < len(values):
-                tried.append((moved[0], moved[1], moved[2]))
-    # The first of equals: stay where nothing is gained.
-    return max(
-        tried,
-        key=lambda s: (
-            GaussianProcess.fit(tokens, rewards, num_choices, s).log_likelihood
-        ),
+    parameters: Parameters,
+    pending: Tokens,
+) -> Predictor:
+    """Returns the predictor by tokens [n, D] with values [n].
+
+    Those pending have no values yet: they only make their surroundings more certain.
+    """
+    num = len(values)
+    marks = kernel.one_hot(np.concatenate([tokens, pending]), num_choices)
+    doubled = marks.astype(np.float64)
+    matrix = kernel.covariance(doubled, doubled, num_choices, parameters)
+    matrix[np.diag_indices(len(marks))] += kernel.noise(parameters) + kernel.JITTER
+    factor = np.linalg.cholesky(matrix)
+    half = _inverse_factor(factor)
+    white = half[:num, :num] @ values
+    weights = np.zeros(len(marks))
+    weights[:num] = half[:num, :num].T @ white
+    return Predictor(
+        num_choices=num_choices,
+        parameters=parameters,
+        marks=marks,
+        weights=weights.astype(np.float32),
+        root=half.T.astype(np.float32),
+        scale=max(float(white @ white) / num, _LEAST),
     )
 
 
-def _one_hot(tokens: Tokens, num_choices: tuple[int, ...]) -> Floats:
-    """[n, D] -> [n, C]; products of rows count the decisions that agree."""
-    offsets = np.concatenate([[0], np.cumsum(num_choices)])
-    # Counts up to 2^24 are exact in half of float64's time.
-    features = np.zeros((len(tokens), int(offsets[-1])), np.float32)
-    features[np.arange(len(tokens))[:, None], tokens + offsets[:-1]] = 1.0
-    return features
+def chosen(worth: Floats) -> NDArray[np.intp]:
+    """Returns which `MAX_EXACT` of the results are the inducing ones, in order.
+
+    Those of the highest `worth` [n], and of the rest the same share of every stretch
+    of the search.
+    """
+    order = np.argsort(-worth, kind="stable")
+    num_best = int(_SHARE_BEST * MAX_EXACT)
+    rest = np.sort(order[num_best:])
+    spread = np.linspace(0, len(rest) - 1, MAX_EXACT - num_best).astype(np.intp)
+    return np.sort(np.concatenate([order[:num_best], rest[spread]]))
 
 
-def _kernel(shared: Floats, num_decisions: int, setting: Setting) -> Floats:
-    """Covariance over scale, without noise, of `shared` decisions that agree."""
-    linear, rate = _LINEAR[setting[0]], _RATE[setting[1]]
-    share = np.arange(num_decisions + 1) / num_decisions
-    by_count = linear * share + (1.0 - linear) * np.exp(-rate * (1.0 - share))
-    return by_count[shared.astype(np.intp)]
+def no_sums(inducing: Tokens) -> Sums:
+    """Returns the sums over no results."""
+    num = len(inducing)
+    return Sums(inducing=inducing, gram=np.zeros((num, num)), cross=np.zeros(num))
 
 
-def _solve(factor: Floats, right: Floats, *, transposed: bool = False) -> Floats:
-    # LAPACK's own: checking and batching would take longer than so small a system. It
-    # wants columns in a row, and the transpose of `factor` has them.
-    solved, _ = scipy.linalg.lapack.dtrtrs(  # pyright: ignore[reportAttributeAccessIssue]
-        factor.T, right, lower=0, trans=int(not transposed)
+def added(
+    sums: Sums,
+    tokens: Tokens,
+    values: Floats,
+    num_choices: tuple[int, ...],
+    parameters: Parameters,
+) -> Sums:
+    """Returns the sums with tokens [n, D] and values [n] among the results."""
+    known = kernel.one_hot(sums.inducing, num_choices)
+    gram, cross = sums.gram, sums.cross
+    for first in range(0, len(values), 1024):
+        rows = slice(first, first + 1024)
+        marks = kernel.one_hot(tokens[rows], num_choices)
+        near = kernel.covariance(marks, known, num_choices, parameters)
+        gram = gram + near.T @ near
+        cross = cross + values[rows] @ near
+    return sums._replace(gram=gram, cross=cross)
+
+
+def sparse(
+    sums: Sums,
+    scale: float,
+    num_choices: tuple[int, ...],
+    parameters: Parameters,
+    pending: Tokens,
+) -> Predictor:
+    """Returns the predictor by all results that `sums` are of; `pending` as `exact`."""
+    marks = kernel.one_hot(sums.inducing, num_choices)
+    doubled = marks.astype(np.float64)
+    matrix = kernel.covariance(doubled, doubled, num_choices, parameters)
+    matrix[np.diag_indices(len(marks))] += kernel.JITTER
+    half = _inverse_factor(np.linalg.cholesky(matrix))
+    noise = kernel.noise(parameters) + kernel.JITTER
+    identity = np.eye(len(marks))
+    # In coordinates where the inducing values are independent: what results tell.
+    unknown = _inverse(half @ sums.gram @ half.T / noise + identity)
+    weights = half.T @ (unknown @ (half @ sums.cross)) / noise
+    if len(pending):
+        seen = added(sums, pending, np.zeros(len(pending)), num_choices, parameters)
+        unknown = _inverse(half @ seen.gram @ half.T / noise + identity)
+    learned = np.linalg.cholesky(identity * (1.0 + kernel.JITTER) - unknown)
+    return Predictor(
+        num_choices=num_choices,
+        parameters=parameters,
+        marks=marks,
+        weights=weights.astype(np.float32),
+        root=(half.T @ learned).astype(np.float32),
+        scale=scale,
     )
-    return np.asarray(solved)
+
+
+def _inverse(matrix: Floats) -> Floats:
+    return kernel.inverse_of(np.linalg.cholesky(matrix))
+
+
+def _inverse_factor(factor: Floats) -> Floats:
+    """Returns the inverse [n, n] of a lower triangular factor."""
+    found, _ = scipy.linalg.lapack.dtrtri(factor.T, lower=0)  # pyright: ignore[reportAttributeAccessIssue]
+    return found.T

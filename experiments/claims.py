@@ -20,8 +20,8 @@ import plotly.graph_objects as go
 import tyro
 from numpy.typing import ArrayLike, NDArray
 
+from controller.dyna import Dyna, DynaState
 from controller.interface import Controller
-from controller.ppo import PPO, PPOState
 from experiments.benchmarks import imagenet_task, search_tables
 from experiments.benchmarks.imagenet_task import Task
 from nas.loop import optimize
@@ -74,12 +74,12 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """PPO, and after each `tell` the entropy of each decision, in shares of its most.
+    """Dyna, and after each `tell` the entropy of each decision, in shares of its most.
 
     An entropy is that of the policy's choices, whatever the other decisions are.
     """
 
-    inner: PPO
+    inner: Dyna
     entropies: list[NDArray[np.float64]]
 
     @property
@@ -87,17 +87,19 @@ class Watched:
         """Number of values of each token, in order."""
         return self.inner.num_choices
 
-    def init(self, seed: int) -> PPOState:
+    def init(self, seed: int) -> DynaState:
         """See `Controller.init`."""
         return self.inner.init(seed)
 
     def ask(
-        self, state: PPOState, num: int, pending: ArrayLike | None = None
-    ) -> tuple[PPOState, NDArray[np.int32]]:
+        self, state: DynaState, num: int, pending: ArrayLike | None = None
+    ) -> tuple[DynaState, NDArray[np.int32]]:
         """See `Controller.ask`."""
         return self.inner.ask(state, num, pending)
 
-    def tell(self, state: PPOState, tokens: ArrayLike, rewards: ArrayLike) -> PPOState:
+    def tell(
+        self, state: DynaState, tokens: ArrayLike, rewards: ArrayLike
+    ) -> DynaState:
         """See `Controller.tell`."""
         state = self.inner.tell(state, tokens, rewards)
         found = self.inner.policy_summary(state).probabilities
@@ -209,7 +211,7 @@ def _sureness(names: Sequence[str], watched: Watched) -> str:
 def write(output: Path, num_children: int) -> None:
     """Writes claims.md and its pictures into the folder `output`."""
     task = imagenet_task.soft()
-    watched = Watched(PPO(num_choices=task.space.num_choices), [])
+    watched = Watched(Dyna(num_choices=task.space.num_choices), [])
     found = search(task, watched, num_children)
     by_target = [
         [
@@ -256,14 +258,13 @@ def write(output: Path, num_children: int) -> None:
 
 def _best(weigh: reward.WeightedProduct, num_children: int) -> Found:
     task = dataclasses.replace(imagenet_task.soft(), weigh=weigh)
-    return search(task, PPO(num_choices=task.space.num_choices), num_children)
+    return search(task, Dyna(num_choices=task.space.num_choices), num_children)
 
 
 _SECTIONS = {
     "exact": "Best reward so far, without noise",
     "noise": "The same with N(0, 0.5) added to each evaluation",
     "constraint": "Best top-1 with at most EfficientNet-B0's multiply-adds",
-    "ablations": "PPO with each of its aids off",
 }
 
 

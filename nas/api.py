@@ -140,7 +140,7 @@ def search(  # noqa: PLR0913  (whatever a search is made of, by name)
     evaluator: Evaluator | Score,
     *,
     reward: Reward | None = None,
-    controller: str | Controller[Any] = "ppo",
+    controller: str | Controller[Any] = "dyna",
     num_trials: int = 200,
     rewards_per_update: int = 5,
     seed: int = 0,

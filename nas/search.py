@@ -44,7 +44,7 @@ _PROGRAM = "nas.search"
 _MAX_CONFIRM = 1_000
 _EXAMPLES = """examples:
   python -m nas.search --target-flops 400M
-      patterns, the mbconv space, PPO; a folder under runs/
+      patterns, the mbconv space, dyna; a folder under runs/
   python -m nas.search --dataset cifar10 --steps 2000 --devices-per-child 0.5
       two children on each GPU
   python -m nas.search --dataset cifar10 --budget auto

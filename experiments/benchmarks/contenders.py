@@ -5,7 +5,9 @@ import importlib.util
 from collections.abc import Mapping
 
 import controller
+from controller.interface import HasPredictor
 from experiments.benchmarks import peers
+from experiments.benchmarks.imagenet_task import Floats, Tokens
 from experiments.benchmarks.peers import Evaluate
 from nas.loop import optimize
 
@@ -19,11 +21,12 @@ class Method:
     options: Mapping[str, float | bool] = dataclasses.field(default_factory=dict)
 
 
-# PPO learns from every five rewards, as `nas.search` does by default; evolution from
-# each, as in its paper.
+# The default learns from every five rewards, as `nas.search` has it do; plain policy
+# gradients from twenty, as in NASNet; evolution from each, as in its paper.
 OURS: Mapping[str, Method] = {
-    "ppo": Method(name="ppo", batch_size=5),
-    "reinforce": Method(name="reinforce", batch_size=10),
+    "dyna": Method(name="dyna", batch_size=5),
+    "ppo": Method(name="ppo", batch_size=20),
+    "reinforce": Method(name="reinforce", batch_size=20),
     "evolution-20-5": Method(name="evolution", batch_size=1),
     "evolution-50-12": Method(
         name="evolution", batch_size=1, options={"population": 50, "tournament": 12}
@@ -33,18 +36,11 @@ OURS: Mapping[str, Method] = {
     ),
     "random": Method(name="random", batch_size=10),
 }
-_OFF: Mapping[str, float | bool] = {
-    "rank_advantages": False,
-    "replay": 0,
-    "neighbours": False,
-    "screen": False,
-}
 ABLATIONS: Mapping[str, Method] = {
-    **{
-        f"ppo without {aid}": Method(name="ppo", batch_size=5, options={aid: off})
-        for aid, off in _OFF.items()
-    },
-    "ppo without all four": Method(name="ppo", batch_size=5, options=_OFF),
+    "dyna, policy off": Method(
+        name="dyna", batch_size=5, options={"learning_rate": 0.0}
+    ),
+    "dyna, predictor off": Method(name="dyna", batch_size=5, options={"model": False}),
 }
 
 
@@ -75,3 +71,24 @@ def search(
         batch_size=ours.batch_size,
         seed=seed,
     )
+
+
+def judged(
+    method: str, num_choices: tuple[int, ...], tokens: Tokens, observed: Floats
+) -> Floats:
+    """Returns how good each of tokens [n, D] looks to the method, [n].
+
+    What a predictor makes of all that was `observed`, where the method has one.
+    """
+    ours = {**OURS, **ABLATIONS}.get(method)
+    if ours is None:
+        return observed
+    # The policy has no part in it.
+    quiet = {"learning_rate": 0.0} if ours.name == "dyna" else {}
+    c = controller.build(
+        ours.name, num_choices=num_choices, **{**ours.options, **quiet}
+    )
+    if not isinstance(c, HasPredictor):
+        return observed
+    found = c.predict(c.tell(c.init(0), tokens, observed), tokens)
+    return observed if found is None else found.means

@@ -43,7 +43,7 @@ class Options:
 
     children: int | None = None
     """Children of each; the default search's own number if not given."""
-    controllers: tuple[str, ...] = ("ppo", "random")
+    controllers: tuple[str, ...] = ("dyna", "random")
     """Controllers to compare."""
     seeds: int = 3
     """Searches with each controller."""

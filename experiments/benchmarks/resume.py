@@ -88,7 +88,7 @@ def _open(folder: RunFolder, number: int) -> tuple[float, Study]:
         study = Study(
             space=space,
             proposals=Proposals(
-                controller.build("ppo", num_choices=space.num_choices),
+                controller.build("dyna", num_choices=space.num_choices),
                 seed=0,
                 rewards_per_update=5,
             ),

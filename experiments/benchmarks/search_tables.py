@@ -8,7 +8,7 @@ import plotly.express
 import plotly.graph_objects as go
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Method, seed -> `marks`, `best_so_far`, `controller_seconds`, `num_beyond_b0`."""
+"""Method, seed -> `marks` by children, `best_so_far`, and more."""
 
 
 def table(rows: Rows, marks: Sequence[int]) -> str:
@@ -19,12 +19,15 @@ def table(rows: Rows, marks: Sequence[int]) -> str:
         "|---" * (len(marks) + 4) + "|",
     ]
     for name, seeds in rows.items():
-        found = np.array([row["marks"] for row in seeds.values()])
-        cells = [
-            f"{mean:.2f} ± {spread:.2f}"
-            for mean, spread in zip(found.mean(axis=0), found.std(axis=0), strict=True)
-        ]
-        cells += [""] * (len(marks) - len(cells))
+        cells: list[str] = []
+        for mark in marks:
+            found = [
+                row["marks"][str(mark)]
+                for row in seeds.values()
+                if str(mark) in row["marks"]
+            ]
+            shown = f"{np.mean(found):.2f} ± {np.std(found):.2f}" if found else ""
+            cells.append(shown)
         beyond = np.mean([row["num_beyond_b0"] for row in seeds.values()])
         own = np.median([row["controller_seconds"] for row in seeds.values()])
         cells += [f"{beyond:.0f}", f"{own:.2f}", f"{len(seeds)}"]
@@ -37,7 +40,9 @@ def curves(rows: Rows, every: int) -> go.Figure:
     figure = go.Figure(layout={"template": "plotly_white", "height": 560})
     colors = plotly.express.colors.qualitative.Dark24
     for position, (name, seeds) in enumerate(rows.items()):
-        drawn = np.array([row["best_so_far"] for row in seeds.values()])
+        # Searches of different lengths are drawn as far as the shortest.
+        length = min(len(row["best_so_far"]) for row in seeds.values())
+        drawn = np.array([row["best_so_far"][:length] for row in seeds.values()])
         mean, spread = drawn.mean(axis=0), drawn.std(axis=0)
         children = every * np.arange(1, len(mean) + 1)
         color = colors[position % len(colors)]

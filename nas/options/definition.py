@@ -88,9 +88,9 @@ class SearchOptions:
         tyro.conf.arg(metavar="DECISION=CHOICES"),
     ] = ()
     """Keep only these choices of a decision, such as stage3.kernel=3,5. Repeatable."""
-    controller: Annotated[str, _NAME] = "ppo"
-    """What proposes architectures: ppo, reinforce, evolution, random, or module:object
-    of your own."""
+    controller: Annotated[str, _NAME] = "dyna"
+    """What proposes architectures: dyna, ppo, reinforce, evolution, random, or
+    module:object of your own."""
     rewards_per_update: Annotated[int, _COUNT] = 5
     """The controller learns whenever this many rewards have arrived."""
     fidelities: _Steps = ()

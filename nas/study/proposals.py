@@ -175,7 +175,7 @@ class Proposals:
           SnapshotError: if it is not of a controller like this one. Nothing has
             changed then.
         """
-        leaves, structure = jax.tree.flatten(self._state)
+        leaves, structure = jax.tree.flatten(self._controller.init(self._seed))
         found = [snapshot.get(f"state_{index:04d}") for index in range(len(leaves))]
         if not all(map(_alike, leaves, found)):
             raise SnapshotError("the snapshot is of another controller or version")
@@ -289,11 +289,12 @@ def _rows(sequences: Iterable[Tokens], width: int) -> NDArray[np.int32]:
 
 
 def _alike(leaf: Any, found: NDArray[Any] | None) -> bool:
+    """Whether `found` may be the leaf of a new state, whose empty axes may grow."""
     wanted = np.asarray(leaf)
-    return found is not None and (wanted.shape, wanted.dtype) == (
-        found.shape,
-        found.dtype,
-    )
+    if found is None or (wanted.dtype, wanted.ndim) != (found.dtype, found.ndim):
+        return False
+    sizes = zip(wanted.shape, found.shape, strict=True)
+    return all(size in {0, given} for size, given in sizes)
 
 
 def _scalar(snapshot: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:

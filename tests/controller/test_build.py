@@ -7,7 +7,8 @@ import controller
 
 def test_an_unknown_controller_lists_those_there_are():
     with pytest.raises(
-        ValueError, match="'annealing'; there are evolution, ppo, random, reinforce"
+        ValueError,
+        match="'annealing'; there are dyna, evolution, ppo, ppo-nasnet, random, rei",
     ):
         controller.build("annealing", num_choices=(2,))
 
@@ -27,6 +28,17 @@ def test_options_reach_the_controller():
     assert state.rewards.shape == (7,)
 
 
+def test_nasnets_numbers_are_a_preset():
+    # https://arxiv.org/abs/1707.07012, appendix A.2.
+    preset = controller.build("ppo-nasnet", num_choices=(2,))
+    assert type(preset) is type(controller.build("ppo", num_choices=(2,)))
+    for c in (preset, controller.build("reinforce", num_choices=(2,))):
+        numbers = (c.learning_rate, c.entropy_weight, c.baseline_decay)
+        assert numbers == (3.5e-4, 1e-5, 0.95)
+    changed = controller.build("ppo-nasnet", num_choices=(2,), learning_rate=0.5)
+    assert (changed.learning_rate, changed.baseline_decay) == (0.5, 0.95)
+
+
 @pytest.mark.parametrize(
     ("num_choices", "message"),
     [
@@ -36,7 +48,7 @@ def test_options_reach_the_controller():
         ((2, True), r"num_choices\[1\] must be an int"),
     ],
 )
-@pytest.mark.parametrize("name", ["evolution", "ppo", "random", "reinforce"])
+@pytest.mark.parametrize("name", ["dyna", "evolution", "ppo", "random", "reinforce"])
 def test_impossible_choices(name, num_choices, message):
     with pytest.raises(ValueError, match=message):
         controller.build(name, num_choices=num_choices)
@@ -45,6 +57,8 @@ def test_impossible_choices(name, num_choices, message):
 @pytest.mark.parametrize(
     ("name", "option", "value"),
     [
+        ("dyna", "exploration", -1.0),
+        ("dyna", "forgetting", 1.5),
         ("evolution", "population", 0),
         ("evolution", "tournament", 0),
         ("ppo", "learning_rate", float("nan")),

@@ -12,6 +12,11 @@ class TestEvolution(ControllerContract):
         return controller.build("evolution", num_choices=num_choices)
 
 
+class TestDyna(ControllerContract):
+    def build(self, num_choices):
+        return controller.build("dyna", num_choices=num_choices)
+
+
 class TestPPO(ControllerContract):
     def build(self, num_choices):
         return controller.build("ppo", num_choices=num_choices)

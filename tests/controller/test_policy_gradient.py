@@ -8,8 +8,6 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from controller import policy, policy_gradient
 
@@ -117,31 +115,3 @@ def test_stale_samples_that_are_likely_already_are_left_alone():
     batch = batch_for(params, EVERY[:3], [1.0, 2.0, 0.5], offsets=-0.5)
     grads = jax.grad(loss)(params, NUM_CHOICES, batch, 0.2, 0.0)
     assert all(float(jnp.abs(leaf).max()) == 0.0 for leaf in jax.tree.leaves(grads))
-
-
-distinct = st.lists(
-    st.integers(-100, 100).map(float), min_size=1, max_size=30, unique=True
-)
-
-
-@given(distinct, st.floats(0.1, 10.0), st.floats(-10.0, 10.0))
-def test_utilities_see_ranks_only(rewards, scale, shift):
-    values = np.array(rewards, np.float32)
-    utilities = policy_gradient.rank_utilities(values)
-    moved = policy_gradient.rank_utilities((values * scale + shift).astype(np.float32))
-    np.testing.assert_allclose(moved, utilities, atol=1e-5)
-    assert utilities.sum() == pytest.approx(0.0, abs=1e-4)
-    assert (np.diff(utilities[np.argsort(values)]) >= 0.0).all()
-
-
-def test_utilities_by_hand():
-    # Natural evolution strategies, n = 4: log 3 = 1.0986, log 3 - log 2 = 0.4055, 0, 0;
-    # over their mean 0.3760, less 1.
-    found = policy_gradient.rank_utilities(np.array([5.0, 7.0, 1.0, 6.0], np.float32))
-    np.testing.assert_allclose(found, [-1.0, 1.9216, -1.0, 0.0784], atol=1e-3)
-
-
-def test_equal_rewards_have_equal_utilities():
-    utilities = policy_gradient.rank_utilities(np.array([2, 2, 1, 2, 1], np.float32))
-    assert utilities[0] == utilities[1] == utilities[3] > utilities[2] == utilities[4]
-    assert (policy_gradient.rank_utilities(np.full(7, 3.0, np.float32)) == 0.0).all()

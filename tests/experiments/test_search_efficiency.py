@@ -47,18 +47,19 @@ def test_above_the_constraint_a_network_is_worth_nothing():
 
 def test_finished_searches_are_kept_and_repeat(tmp_path, capsys):
     command = ["--methods", "evolution-20-5", "--sections", "noise", "--children"]
-    command += ["100", "--output", str(tmp_path), "--seeds"]
+    command += ["50", "--output", str(tmp_path), "--seeds"]
     assert search_efficiency.main([*command, "1"]) == 0
     path = tmp_path / "search_efficiency.json"
     kept = json.loads(path.read_text())["sections"]["noise"]["evolution-20-5"]["0"]
     # A mark on what is kept: the second call must not search again.
-    path.write_text(path.read_text().replace(f"{kept['marks'][0]}", "12.34", 1))
+    mark = f'"50": {kept["marks"]["50"]}'
+    path.write_text(path.read_text().replace(mark, '"50": 12.34', 1))
     assert search_efficiency.main([*command, "2"]) == 0
     rows = json.loads(path.read_text())["sections"]["noise"]["evolution-20-5"]
-    assert rows["0"]["marks"] == [12.34]
-    assert len(rows["1"]["marks"]) == 1
+    assert rows["0"]["marks"]["50"] == 12.34
+    assert rows["1"]["marks"].keys() == {"25", "50"}
     # The end is chosen under noise: it may be below the best that was there.
-    assert rows["1"]["marks"][0] <= rows["1"]["best_so_far"][-1] + 1e-3
+    assert rows["1"]["marks"]["50"] <= rows["1"]["best_so_far"][-1] + 1e-3
     assert str(tmp_path) not in path.read_text()
     assert "| evolution-20-5 |" in capsys.readouterr().out
     assert (tmp_path / "search_efficiency_noise.html").exists()
@@ -69,12 +70,22 @@ def test_finished_searches_are_kept_and_repeat(tmp_path, capsys):
     [
         (["--methods", "luck"], "--methods must be of"),
         (["--seeds", "0"], "--seeds must be 1 or more, got 0"),
-        (["--children", "99"], "--children must be 100 or more, got 99"),
+        (["--children", "24"], "--children must be 25 or more, got 24"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(arguments, rule, capsys):
     assert search_efficiency.main(arguments) == 2
     assert rule in capsys.readouterr().err
+
+
+def test_a_search_to_more_children_is_run_again(tmp_path):
+    command = ["--methods", "random", "--sections", "exact", "--seeds", "1"]
+    command += ["--output", str(tmp_path), "--children"]
+    path = tmp_path / "search_efficiency.json"
+    for children, marks in (("25", {"25"}), ("50", {"25", "50"})):
+        assert search_efficiency.main([*command, children]) == 0
+        rows = json.loads(path.read_text())["sections"]["exact"]["random"]
+        assert rows["0"]["marks"].keys() == marks
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def refused(capsys, *arguments):
         (["--restrict", "stage3.kernel=9"], "must be one of 3, 5"),
         (["--restrict", "stage9.kernel=3"], "must fit a decision"),
         (["--restrict", "stage3.kernel"], "stage3.kernel"),
-        (["--controller", "qlearning"], "there are evolution, ppo"),
+        (["--controller", "qlearning"], "there are dyna, evolution, ppo"),
         (["--seed", "-1"], "seed"),
         (["--rewards-per-update", "0"], "at least 1"),
         (["--exponent-above", "1"], "not above 0"),

@@ -20,7 +20,7 @@ def searched(folder, *arguments):
     return found.entries
 
 
-@pytest.mark.parametrize("controller", ["ppo", "reinforce"])
+@pytest.mark.parametrize("controller", ["dyna", "ppo", "reinforce"])
 def test_a_policy_is_logged_after_each_update(tmp_path, controller):
     folder = tmp_path / "run"
     start = ["--controller", controller, "--children", "12", "--output", str(folder)]

@@ -125,7 +125,8 @@ def test_infeasible_before_any_reward_waits_for_the_first():
 
 
 @pytest.mark.parametrize(
-    ("name", "num"), [("ppo", 300), ("evolution", 300), ("reinforce", 900)]
+    ("name", "num"),
+    [("dyna", 300), ("ppo", 900), ("evolution", 300), ("reinforce", 900)],
 )
 def test_whole_batches_infeasible_do_not_poison_the_controller(name, num):
     """Eight at the start and four in the middle; then it still finds what pays.
@@ -191,7 +192,7 @@ def play(proposals, steps):
 
 
 @given(
-    name=st.sampled_from(["random", "ppo", "evolution", "reinforce"]),
+    name=st.sampled_from(["random", "dyna", "ppo", "evolution", "reinforce"]),
     steps=steps,
     cut=st.integers(0, 60),
     seed=st.integers(0, 3),
@@ -223,8 +224,8 @@ def test_from_a_snapshot_a_search_goes_on_as_if_it_had_not_stopped(
 
 
 def test_a_snapshot_of_something_else_changes_nothing():
-    proposals = start(controller.build("ppo", num_choices=NUM_CHOICES))
-    other = start(controller.build("ppo", num_choices=(2, 2))).snapshot()
+    proposals = start(controller.build("dyna", num_choices=NUM_CHOICES))
+    other = start(controller.build("dyna", num_choices=(2, 2))).snapshot()
     own = proposals.snapshot()
     for wrong in (
         {},

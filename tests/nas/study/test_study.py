@@ -143,7 +143,7 @@ def test_every_trial_finishes_once_however_often_it_is_killed(folders, order, ki
 
 @pytest.mark.parametrize(
     ("name", "kills"),
-    [("random", [0, 1, 5]), ("evolution", [3, 2]), ("ppo", [1, 4]), ("ppo", [2])],
+    [("random", [0, 1, 5]), ("evolution", [3, 2]), ("dyna", [1, 4]), ("ppo", [2])],
 )
 def test_one_worker_killed_and_resumed_is_as_if_never_killed(folders, name, kills):
     whole, cut = Run(folders(), name=name), Run(folders(), name=name)
@@ -164,7 +164,7 @@ def one_by_one(study, number=100):
 
 def test_a_kill_between_the_journal_and_the_snapshot_changes_nothing(folders):
     """The snapshot is some trials older than the journal, as after a kill."""
-    whole, cut = Run(folders(), name="ppo"), Run(folders(), name="ppo")
+    whole, cut = Run(folders(), name="dyna"), Run(folders(), name="dyna")
     whole.one_by_one()
     cut.one_by_one(3)
     old = cut.folder.controller.read_bytes()
@@ -191,7 +191,7 @@ def test_without_a_snapshot_the_controller_is_told_of_the_journal(run, content):
     assert len({trial.tokens for trial in run.trials()}) == 8
 
 
-@pytest.mark.parametrize(("first", "then"), [("random", "ppo"), ("ppo", "evolution")])
+@pytest.mark.parametrize(("first", "then"), [("random", "dyna"), ("dyna", "ppo")])
 def test_another_controller_goes_on(run, first, then):
     run.name = first
     run.one_by_one(5)
