@@ -20,6 +20,8 @@ from search_space.spec import (
     BottleneckStage,
     ClassifierHead,
     ConvStage,
+    FusedMBConvStage,
+    GatedStage,
     Head,
     MBConvStage,
     SepConvStage,
@@ -182,7 +184,7 @@ def stem_block(stem: Stem, *, in_channels: int, in_size: int) -> Block:
 
 def stage_blocks(stage: Stage, *, in_channels: int, in_size: int) -> tuple[Block, ...]:
     """Returns the layers of one stage alone: `layer0`, `layer1`, ..., none dropped."""
-    se_ratio = stage.se_ratio if isinstance(stage, ConvStage | MBConvStage) else 0.0
+    se_ratio = stage.se_ratio if isinstance(stage, GatedStage) else 0.0
     found: list[Block] = []
     channels, size = in_channels, in_size
     for i in range(stage.repeats):
@@ -249,7 +251,7 @@ def _layer_skip(stage: Stage, in_channels: int, stride: int) -> LayerSkip:
             return "none"
         case "bottleneck":
             return "identity" if same_shape else "projection"
-        case "conv" | "mbconv":
+        case "conv" | "mbconv" | "fused_mbconv":
             if stage.skip == "none":
                 return "none"
             if same_shape:
@@ -293,6 +295,27 @@ def layers(spec: ArchSpec) -> tuple[Layer, ...]:
     return tuple(layer for block in blocks(spec) for layer in block_layers(block))
 
 
+def inner_channels(block: Block) -> int:
+    """Channels that a layer expands to, or narrows to, before it writes its own.
+
+    Those that it reads, where it does neither.
+    """
+    match block.spec:
+        case FusedMBConvStage(expansion_of="output") as stage:
+            return block.out_channels * stage.expansion
+        case MBConvStage() | FusedMBConvStage() as stage:
+            return block.in_channels * stage.expansion
+        case BottleneckStage() as stage:
+            return stage.bottleneck
+        case _:
+            return block.in_channels
+
+
+def fused_strides(stage: FusedMBConvStage, stride: int) -> tuple[int, int]:
+    """Strides of the expansion and of the projection, where the layer's is `stride`."""
+    return (stride, 1) if stage.stride_on == "expansion" else (1, stride)
+
+
 def block_layers(block: Block) -> tuple[Layer, ...]:
     """Returns the primitive layers of one block in the order of execution."""
     tape = _Tape(block)
@@ -314,11 +337,9 @@ def block_layers(block: Block) -> tuple[Layer, ...]:
             tape.depthwise(stage.kernel)
             tape.conv("pointwise", stage.channels)
         case MBConvStage() as stage:
-            if stage.expansion > 1:
-                tape.conv("expand", block.in_channels * stage.expansion)
-            tape.depthwise(stage.kernel)
-            tape.squeeze_excite()
-            tape.conv("project", stage.channels)
+            _mbconv_layers(tape, block, stage)
+        case FusedMBConvStage() as stage:
+            _fused_layers(tape, block, stage)
         case BottleneckStage() as stage:
             tape.conv("reduce", stage.bottleneck)
             tape.conv("conv", stage.bottleneck, stage.kernel, block.stride)
@@ -332,6 +353,25 @@ def block_layers(block: Block) -> tuple[Layer, ...]:
     return tuple(tape.layers)
 
 
+def _mbconv_layers(tape: "_Tape", block: Block, stage: MBConvStage) -> None:
+    if stage.expansion > 1:
+        tape.conv("expand", inner_channels(block))
+    tape.depthwise(stage.kernel)
+    tape.squeeze_excite()
+    tape.conv("project", stage.channels)
+
+
+def _fused_layers(tape: "_Tape", block: Block, stage: FusedMBConvStage) -> None:
+    if stage.expansion == 1:
+        tape.squeeze_excite()
+        tape.conv("conv", stage.channels, stage.kernel, block.stride)
+        return
+    expanding, projecting = fused_strides(stage, block.stride)
+    tape.conv("expand", inner_channels(block), stage.kernel, expanding)
+    tape.squeeze_excite()
+    tape.conv("project", stage.channels, 1, projecting)
+
+
 class _Tape:
     """Appends layers, each reading the map that the last one wrote."""
 
@@ -340,7 +380,8 @@ class _Tape:
         self._block = block
         self._channels = block.in_channels
         self._size = block.in_size
-        self._input_held = False
+        self._reads_input = True
+        self._input_held = block.skip != "none"
         self._held = 0
 
     def append(
@@ -365,16 +406,20 @@ class _Tape:
             kernel=kernel,
             stride=stride,
             bias=bias,
-            held=self._held + (self._input if self._input_held else 0),
+            held=self._held + self._input_beside,
         )
         self.layers.append(layer)
-        if len(self.layers) == 1:  # the first reads the block's input: counted there
-            self._input_held = self._block.skip != "none"
+        self._reads_input = False
         self._channels, self._size = layer.out_channels, layer.out_size
 
     @property
     def _input(self) -> int:
         return self._block.in_channels * self._block.in_size**2
+
+    @property
+    def _input_beside(self) -> int:
+        """Elements of the block's input that will be added and is not what is read."""
+        return self._input if self._input_held and not self._reads_input else 0
 
     def conv(self, name: str, channels: int, kernel: int = 1, stride: int = 1) -> None:
         """Appends a convolution without a bias, and its batch norm."""
@@ -403,12 +448,14 @@ class _Tape:
         """Appends the layers of squeeze-and-excitation, if the block has it."""
         if not self._block.se_hidden:
             return
-        channels, size = self._channels, self._size
+        channels, size, gates_input = self._channels, self._size, self._reads_input
         self.append("se_pool", "global_average_pool", out_size=1, kernel=size)
-        self._held = channels * size**2
+        held_already = gates_input and self._input_held
+        self._held = 0 if held_already else channels * size**2
         self.append("se_reduce", "conv", channels=self._block.se_hidden, bias=True)
         self.append("se_expand", "conv", channels=channels, bias=True)
         self._size, self._held = size, channels  # the gates, while the map is scaled
+        self._reads_input = gates_input
         self.append("se_scale", "scale")
         self._held = 0
 

@@ -22,6 +22,8 @@ from search_space.spec import (
     ArchSpec,
     BottleneckStage,
     ConvStage,
+    FusedMBConvStage,
+    GatedStage,
     MBConvStage,
     SepConvStage,
     Stage,
@@ -314,7 +316,7 @@ def architecture(spec: ArchSpec) -> go.Figure:
     figure = go.Figure(layout=LAYOUT | {"barmode": "overlay", "bargap": 0.15})
     figure.add_bar(
         x=names,
-        y=[_inner_channels(block) for block in blocks],
+        y=[layers.inner_channels(block) for block in blocks],
         marker={"color": [_color(block) for block in blocks], "opacity": 0.25},
         name="channels inside",
         hovertemplate="%{y} channels inside<extra>%{x}</extra>",
@@ -351,7 +353,7 @@ def architecture(spec: ArchSpec) -> go.Figure:
         position += stage.repeats
     figure.update_layout(height=360, showlegend=False)
     figure.update_xaxes(showticklabels=False)  # the stages are numbered above
-    tallest = max(max(_inner_channels(b), b.out_channels) for b in blocks)
+    tallest = max(max(layers.inner_channels(b), b.out_channels) for b in blocks)
     figure.update_yaxes(title="channels", range=[0, 1.15 * tallest])
     return figure
 
@@ -366,6 +368,8 @@ def describe_stage(stage: Stage) -> str:
     match stage:
         case MBConvStage():
             kind = f"MBConv{stage.expansion}"
+        case FusedMBConvStage():
+            kind = f"Fused-MBConv{stage.expansion}"
         case SepConvStage():
             kind = "separable"
         case ConvStage():
@@ -373,23 +377,13 @@ def describe_stage(stage: Stage) -> str:
         case BottleneckStage():
             kind = f"bottleneck {stage.bottleneck}"
     parts = [kind, f"{stage.kernel}x{stage.kernel}"]
-    if isinstance(stage, ConvStage | MBConvStage) and stage.se_ratio:
+    if isinstance(stage, GatedStage) and stage.se_ratio:
         parts.append(f"SE {stage.se_ratio:g}")
     parts.append(f"{stage.channels} channels")
     if stage.stride > 1:
         parts.append(f"stride {stage.stride}")
     parts.append(f"{stage.repeats} layer{'s' if stage.repeats > 1 else ''}")
     return ", ".join(parts)
-
-
-def _inner_channels(block: layers.Block) -> int:
-    match block.spec:
-        case MBConvStage():
-            return block.in_channels * block.spec.expansion
-        case BottleneckStage():
-            return block.spec.bottleneck
-        case _:
-            return block.in_channels
 
 
 def _color(block: layers.Block) -> str:

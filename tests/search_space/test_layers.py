@@ -13,6 +13,7 @@ from search_space.spec import (
     BottleneckStage,
     ClassifierHead,
     ConvStage,
+    FusedMBConvStage,
     MBConvStage,
     SepConvStage,
     Stage,
@@ -43,6 +44,12 @@ def _mbconv(**fields) -> MBConvStage:
             "se_ratio": 0.25,
         }
         | fields
+    )
+
+
+def _fused(**fields) -> FusedMBConvStage:
+    return FusedMBConvStage(
+        **{"channels": 32, "kernel": 3, "expansion": 4, "repeats": 2} | fields
     )
 
 
@@ -102,6 +109,10 @@ def test_squeeze_units_come_from_the_layers_input():
         ),
         (ConvStage(channels=32, kernel=3, stride=1, repeats=2), ["none", "none"]),
         (SepConvStage(channels=32, kernel=3, stride=1, repeats=2), ["none", "none"]),
+        (_fused(stride=2), ["none", "identity"]),
+        (_fused(stride=1), ["identity", "identity"]),
+        (_fused(stride=2, skip="pool"), ["pool", "identity"]),
+        (_fused(stride=1, skip="none"), ["none", "none"]),
         (
             BottleneckStage(channels=64, bottleneck=16, kernel=3, stride=1, repeats=2),
             ["projection", "identity"],
