@@ -8,6 +8,7 @@ section 3.3), so they are listed as they were published. What the powers give is
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 from search_space.spec import (
     ArchSpec,
@@ -30,20 +31,22 @@ class Rounding:
       pixels: scaled resolutions are multiples of this. With SAME padding strides
         allow any side that is at least the total stride. Every published resolution
         is a multiple of 4, so that the first two halvings come out even.
+      least_share: rounding leaves at least this share of the channels, or goes up.
 
     Raises:
-      ValueError: when it is made, if one of them is below 1.
+      ValueError: when it is made, if a multiple is below 1.
     """
 
     channels: int = 8
     pixels: int = 4
+    least_share: float = 0.9
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if (value := getattr(self, field.name)) < 1:
+        for name in ("channels", "pixels"):
+            if (value := getattr(self, name)) < 1:
                 raise ValueError(
                     f"sizes must be rounded to multiples of 1 or more, got {value} for"
-                    f" {field.name}; 1 keeps every whole number"
+                    f" {name}; 1 keeps every whole number"
                 )
 
 
@@ -60,44 +63,96 @@ class Preset:
     dropout: float
 
 
-def _preset(width: float, depth: float, resolution: int, dropout: float) -> Preset:
-    return Preset(width=width, depth=depth, resolution=resolution, dropout=dropout)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Presets:
+    """A published family: its rows by name, and how its code scales by them.
+
+    `fixed_ends` and `rounding` are as `scale` takes them.
+    """
+
+    rows: Mapping[str, Preset]
+    fixed_ends: bool = False
+    rounding: Rounding = EFFICIENTNET_ROUNDING
 
 
-EFFICIENTNET = {
-    "efficientnet-b0": _preset(1.0, 1.0, 224, 0.2),
-    "efficientnet-b1": _preset(1.0, 1.1, 240, 0.2),
-    "efficientnet-b2": _preset(1.1, 1.2, 260, 0.3),
-    "efficientnet-b3": _preset(1.2, 1.4, 300, 0.3),
-    "efficientnet-b4": _preset(1.4, 1.8, 380, 0.4),
-    "efficientnet-b5": _preset(1.6, 2.2, 456, 0.4),
-    "efficientnet-b6": _preset(1.8, 2.6, 528, 0.5),
-    "efficientnet-b7": _preset(2.0, 3.1, 600, 0.5),
+def _rows(
+    table: Mapping[str, tuple[float, float, int, float]],
+) -> dict[str, Preset]:
+    return {
+        name: Preset(width=width, depth=depth, resolution=resolution, dropout=dropout)
+        for name, (width, depth, resolution, dropout) in table.items()
+    }
+
+
+PRESETS: Mapping[str, Presets] = {
+    "efficientnet": Presets(
+        rows=_rows(
+            {
+                "efficientnet-b0": (1.0, 1.0, 224, 0.2),
+                "efficientnet-b1": (1.0, 1.1, 240, 0.2),
+                "efficientnet-b2": (1.1, 1.2, 260, 0.3),
+                "efficientnet-b3": (1.2, 1.4, 300, 0.3),
+                "efficientnet-b4": (1.4, 1.8, 380, 0.4),
+                "efficientnet-b5": (1.6, 2.2, 456, 0.4),
+                "efficientnet-b6": (1.8, 2.6, 528, 0.5),
+                "efficientnet-b7": (2.0, 3.1, 600, 0.5),
+            }
+        )
+    ),
+    # Lite4's code has a dropout of 0.3, where B4 has 0.4.
+    "efficientnet-lite": Presets(
+        rows=_rows(
+            {
+                "efficientnet-lite0": (1.0, 1.0, 224, 0.2),
+                "efficientnet-lite1": (1.0, 1.1, 240, 0.2),
+                "efficientnet-lite2": (1.1, 1.2, 260, 0.3),
+                "efficientnet-lite3": (1.2, 1.4, 280, 0.3),
+                "efficientnet-lite4": (1.4, 1.8, 300, 0.3),
+            }
+        ),
+        fixed_ends=True,
+    ),
+    "efficientnet-edgetpu": Presets(
+        rows=_rows(
+            {
+                "efficientnet-edgetpu-s": (1.0, 1.0, 224, 0.2),
+                "efficientnet-edgetpu-m": (1.0, 1.1, 240, 0.2),
+                "efficientnet-edgetpu-l": (1.2, 1.4, 300, 0.3),
+            }
+        )
+    ),
+    # S to XL are no multiples of B0. The code rounds without EfficientNet's 0.9.
+    "efficientnetv2": Presets(
+        rows=_rows(
+            {
+                "efficientnetv2-b0": (1.0, 1.0, 224, 0.2),
+                "efficientnetv2-b1": (1.0, 1.1, 240, 0.2),
+                "efficientnetv2-b2": (1.1, 1.2, 260, 0.3),
+                "efficientnetv2-b3": (1.2, 1.4, 300, 0.3),
+            }
+        ),
+        rounding=Rounding(least_share=0.0),
+    ),
 }
 
-# Lite4's code has a dropout of 0.3, where B4 has 0.4.
-EFFICIENTNET_LITE = {
-    "efficientnet-lite0": _preset(1.0, 1.0, 224, 0.2),
-    "efficientnet-lite1": _preset(1.0, 1.1, 240, 0.2),
-    "efficientnet-lite2": _preset(1.1, 1.2, 260, 0.3),
-    "efficientnet-lite3": _preset(1.2, 1.4, 280, 0.3),
-    "efficientnet-lite4": _preset(1.4, 1.8, 300, 0.3),
-}
 
-
-def round_channels(channels: int, width: float, multiple: int = 8) -> int:
-    """Returns `channels * width` as the nearest multiple that loses under 10 %.
+def round_channels(
+    channels: int, width: float, rounding: Rounding = EFFICIENTNET_ROUNDING
+) -> int:
+    """Returns `channels * width` as the nearest multiple that `rounding` allows.
 
     A width of 1 changes nothing, whatever the channels.
 
     >>> [round_channels(c, 1.1) for c in (16, 24, 40, 112)], round_channels(12, 1.0)
     ([16, 24, 48, 120], 12)
+    >>> [round_channels(16, 1.2), round_channels(16, 1.2, Rounding(least_share=0.8))]
+    [24, 16]
     """
     if width == 1.0:
         return channels
-    exact = channels * width
+    exact, multiple = channels * width, rounding.channels
     rounded = max(multiple, int(exact + multiple / 2) // multiple * multiple)
-    return rounded + multiple if rounded < 0.9 * exact else rounded
+    return rounded + multiple if rounded < rounding.least_share * exact else rounded
 
 
 def round_repeats(repeats: int, depth: float) -> int:
@@ -158,35 +213,34 @@ def scale(
         resolution=spec.resolution if resolution is None else resolution,
         stem=dataclasses.replace(
             spec.stem,
-            channels=round_channels(spec.stem.channels, ends_width, rounding.channels),
+            channels=round_channels(spec.stem.channels, ends_width, rounding),
         ),
         stages=tuple(
             _scale_stage(
                 stage,
                 1.0 if fixed_ends and i in (0, last) else depth,
                 width,
-                rounding.channels,
+                rounding,
             )
             for i, stage in enumerate(spec.stages)
         ),
-        head=_scale_head(spec.head, ends_width, rounding.channels),
+        head=_scale_head(spec.head, ends_width, rounding),
     )
 
 
-def apply_preset(
-    preset: Preset, spec: ArchSpec, *, fixed_ends: bool = False
-) -> ArchSpec:
+def apply_preset(presets: Presets, name: str, spec: ArchSpec) -> ArchSpec:
     """Returns `spec` scaled by published coefficients, with their dropout.
 
     Args:
-      preset: the coefficients. Their resolution is for a baseline of 224 pixels;
-        another baseline's is scaled in proportion.
+      presets: the family.
+      name: of its row. Resolutions of rows are for a baseline of 224 pixels; another
+        baseline's is scaled in proportion.
       spec: the baseline. Its name is kept.
-      fixed_ends: see `scale`.
 
     Raises:
       ValueError: as `scale`.
     """
+    preset = presets.rows[name]
     scaled = scale(
         spec,
         depth=preset.depth,
@@ -194,28 +248,29 @@ def apply_preset(
         resolution=round_resolution(
             spec.resolution, preset.resolution / _PRESET_RESOLUTION
         ),
-        fixed_ends=fixed_ends,
+        fixed_ends=presets.fixed_ends,
+        rounding=presets.rounding,
     )
     return dataclasses.replace(scaled, head=with_dropout(scaled.head, preset.dropout))
 
 
-def _scale_stage(stage: Stage, depth: float, width: float, multiple: int) -> Stage:
-    channels = round_channels(stage.channels, width, multiple)
+def _scale_stage(stage: Stage, depth: float, width: float, rounding: Rounding) -> Stage:
+    channels = round_channels(stage.channels, width, rounding)
     repeats = round_repeats(stage.repeats, depth)
     if isinstance(stage, BottleneckStage):
         return dataclasses.replace(
             stage,
             channels=channels,
             repeats=repeats,
-            bottleneck=round_channels(stage.bottleneck, width, multiple),
+            bottleneck=round_channels(stage.bottleneck, width, rounding),
         )
     return dataclasses.replace(stage, channels=channels, repeats=repeats)
 
 
-def _scale_head(head: Head, width: float, multiple: int) -> Head:
+def _scale_head(head: Head, width: float, rounding: Rounding) -> Head:
     match head:
         case ClassifierHead():
             if head.channels is None:
                 return head
-            channels = round_channels(head.channels, width, multiple)
+            channels = round_channels(head.channels, width, rounding)
             return dataclasses.replace(head, channels=channels)

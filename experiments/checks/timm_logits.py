@@ -84,10 +84,13 @@ _AS_TENSORFLOW = {"pad_type": "same", "bn_eps": 1e-3}
 NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "efficientnet-b0": ("tf_efficientnet_b0", {}),
     "efficientnet-lite0": ("tf_efficientnet_lite0", {}),
+    "efficientnetv2-b0": ("tf_efficientnetv2_b0", {}),
+    "efficientnetv2-s": ("tf_efficientnetv2_s", {}),
     "mnasnet-a1": ("semnasnet_100", _AS_TENSORFLOW),
     "mnasnet-b1": ("mnasnet_100", _AS_TENSORFLOW),
     "efficientnet-b0-pytorch": ("efficientnet_b0", {}),
     "efficientnet-lite0-pytorch": ("efficientnet_lite0", {}),
+    "efficientnet-edgetpu-s-pytorch": ("efficientnet_es", {}),
     "mnasnet-a1-pytorch": ("semnasnet_100", {}),
     "mnasnet-b1-pytorch": ("mnasnet_100", {}),
     "mobilenet-v2-pytorch": ("mobilenetv2_100", {}),

@@ -66,7 +66,15 @@ class FamilyOptions:
     """The largest member with at most so many multiply-adds: 1B, 800M."""
     target_memory: _Bytes = None
     """The largest member that takes at most so much memory: 2GB, 512MiB."""
-    preset: Literal["efficientnet", "efficientnet-lite"] | None = None
+    preset: (
+        Literal[
+            "efficientnet",
+            "efficientnet-lite",
+            "efficientnet-edgetpu",
+            "efficientnetv2",
+        ]
+        | None
+    ) = None
     """Published coefficients and dropout for each member, in place of the formula."""
     memory_for: Literal["training", "inference"] = "training"
     """What --target-memory is to hold."""

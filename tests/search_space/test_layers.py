@@ -158,6 +158,10 @@ FEATURE_MAPS = {
     "mobilenet-v1": {
         2: (64, 112), 4: (128, 56), 8: (256, 28), 16: (512, 14), 32: (1024, 7)
     },
+    # Table 4 of arXiv:2104.00298.
+    "efficientnetv2-s": {
+        2: (24, 112), 4: (48, 56), 8: (64, 28), 16: (160, 14), 32: (256, 7)
+    },
     # conv2_x to conv5_x in table 1 of arXiv:1512.03385; conv1 is pooled in the stem.
     "resnet-50": {4: (256, 56), 8: (512, 28), 16: (1024, 14), 32: (2048, 7)},
 }  # fmt: skip
@@ -165,7 +169,7 @@ FEATURE_MAPS = {
 
 @pytest.mark.parametrize("name", FEATURE_MAPS)
 def test_feature_maps_are_those_of_the_published_tables(name):
-    maps = layers.feature_maps(zoo.load(name))
+    maps = layers.feature_maps(dataclasses.replace(zoo.load(name), resolution=224))
     assert {stride: block.output for stride, block in maps.items()} == FEATURE_MAPS[
         name
     ]

@@ -106,7 +106,17 @@ def assert_parameters_counted(spec):
     assert compiling.seconds == 0
 
 
-@pytest.mark.parametrize("name", zoo.names())
+def _zoo_names():
+    """Those of over 100 million weights, which take seconds to draw, are slow."""
+    return [
+        pytest.param(
+            name, marks=[pytest.mark.slow] if name.endswith(("v2-l", "v2-xl")) else []
+        )
+        for name in zoo.names()
+    ]
+
+
+@pytest.mark.parametrize("name", _zoo_names())
 def test_zoo_networks_have_the_parameters_that_the_cost_model_counts(name):
     assert_parameters_counted(zoo.load(name))
 
