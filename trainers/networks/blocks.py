@@ -6,6 +6,8 @@ from jaxtyping import Array
 
 from search_space import layers
 from search_space.spec import (
+    STEM_POOL_KERNEL,
+    STEM_POOL_STRIDE,
     Activation,
     ArchSpec,
     BottleneckStage,
@@ -99,7 +101,7 @@ class BlockBuilder:
                 )
 
     def _stem(self, block: layers.Block, stem: Stem) -> Unit:
-        pool = (layers.STEM_POOL_KERNEL, layers.STEM_POOL_STRIDE)
+        pool = (STEM_POOL_KERNEL, STEM_POOL_STRIDE)
         return self._conv(
             block.in_channels,
             block.out_channels,
