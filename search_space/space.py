@@ -35,7 +35,6 @@ asked for (`search_space.spaces.load`).
 """
 
 import dataclasses
-import fnmatch
 import functools
 import hashlib
 import itertools
@@ -46,38 +45,15 @@ from typing import SupportsIndex
 
 from pydantic import ValidationError
 
+from search_space.decisions import Choice, Decision, restricted
 from search_space.spec import ArchSpec, Stage, explain, shorten, with_dropout
 
-Choice = int | float | str
 Tokens = tuple[int, ...]
 
 # All combinations of a stage are made at once; MnasNet's have 432.
 MAX_COMBINATIONS = 100_000
 
 _DIGEST_SIZE = 5  # bytes: a million names clash once in two such sets
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Decision:
-    """One choice among `choices`; `name` is as in `stage3.kernel`, from stage 0."""
-
-    name: str
-    choices: tuple[Choice, ...]
-
-    def __post_init__(self) -> None:
-        if not self.choices:
-            raise ValueError(f"{self.name} must offer at least one choice")
-        for choice in self.choices:
-            # A boolean equals 0 or 1, and a NaN not even itself: neither can be found
-            # again by its value.
-            unfit = isinstance(choice, float) and not math.isfinite(choice)
-            if unfit or isinstance(choice, bool):
-                raise ValueError(
-                    f"choices of {self.name} must be integers, finite numbers or"
-                    f" strings, got {choice!r}"
-                )
-        if len(set(self.choices)) < len(self.choices):
-            raise ValueError(f"choices of {self.name} must differ, got {self.choices}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -219,9 +195,7 @@ class SearchSpace:
           ValueError: if a pattern fits no decision, a decision does not offer a
             value, or no choice remains.
         """
-        kept = {decision.name: decision.choices for decision in self.decisions}
-        for pattern, values in choices.items():
-            kept |= self._narrowed(kept, pattern, values)
+        kept = restricted(self.decisions, choices, f"space {self.name}")
         return dataclasses.replace(
             self,
             stages=tuple(
@@ -232,42 +206,6 @@ class SearchSpace:
                 for i, stage in enumerate(self.stages)
             ),
         )
-
-    def _narrowed(
-        self,
-        kept: Mapping[str, tuple[Choice, ...]],
-        pattern: str,
-        values: Sequence[Choice],
-    ) -> dict[str, tuple[Choice, ...]]:
-        names = [name for name in kept if fnmatch.fnmatchcase(name, pattern)]
-        if not names:
-            raise ValueError(
-                f"{pattern!r} must fit a decision of space {self.name}:"
-                f" {', '.join(kept)}"
-            )
-        offered = [
-            choice
-            for decision in self.decisions
-            if decision.name in names
-            for choice in decision.choices
-        ]
-        for value in values:
-            if value not in offered:
-                raise ValueError(
-                    f"{pattern} must be one of"
-                    f" {', '.join(map(str, dict.fromkeys(offered)))}, got {value!r}"
-                )
-        narrowed = {
-            name: tuple(choice for choice in kept[name] if choice in values)
-            for name in names
-        }
-        for name, choices in narrowed.items():
-            if not choices:
-                raise ValueError(
-                    f"{name} must keep one of {', '.join(map(str, kept[name]))},"
-                    f" and {pattern} leaves {', '.join(map(str, values)) or 'nothing'}"
-                )
-        return narrowed
 
     @functools.cached_property
     def _decisions_by_stage(self) -> tuple[tuple[Decision, ...], ...]:
@@ -339,40 +277,3 @@ def _tabulate(
         tokens=tokens,
         digests={own: repr(built).encode() for own, built in stages.items()},
     )
-
-
-def parse_restrictions(texts: Iterable[str]) -> dict[str, tuple[Choice, ...]]:
-    """Returns `SearchSpace.restrict`'s argument from `NAME=VALUE,VALUE...` texts.
-
-    What reads as a number is one.
-
-    >>> parse_restrictions(["stage3.kernel=3,5", "*.skip=none", "*.se_ratio=0.25"])
-    {'stage3.kernel': (3, 5), '*.skip': ('none',), '*.se_ratio': (0.25,)}
-
-    Raises:
-      ValueError: if a text is not of that form, or a name comes twice.
-    """
-    found: dict[str, tuple[Choice, ...]] = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        choices = tuple(_parse_choice(value.strip()) for value in values.split(","))
-        if not (name.strip() and equals) or "" in choices:
-            raise ValueError(
-                f"a restriction must read NAME=VALUE,VALUE... as in stage3.kernel=3,5;"
-                f" got {text!r}"
-            )
-        if name.strip() in found:
-            raise ValueError(
-                f"{name.strip()} must be restricted once, got {text!r} too"
-            )
-        found[name.strip()] = choices
-    return found
-
-
-def _parse_choice(text: str) -> Choice:
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text

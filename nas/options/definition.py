@@ -26,7 +26,8 @@ from nas.study import reward
 from nas.study.metrics import ACCURACY, LATENCY_MS, NUM_MACS, Metric, by_name
 from nas.study.reward import Reward
 from search_space import references, spaces
-from search_space.space import SearchSpace, parse_restrictions
+from search_space.decisions import parse_restrictions
+from search_space.space import SearchSpace
 from trainers.child import ChildConfig
 
 # How values are called in --help.

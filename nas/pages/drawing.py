@@ -17,7 +17,7 @@ from nas.study.metrics import Metric
 from nas.study.trial import CompletedTrial
 from search_space import layers
 from search_space.compound import Coefficients
-from search_space.space import Choice, Decision
+from search_space.decisions import Choice, Decision
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,

@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_space import zoo
-from search_space.space import (
-    Decision,
-    SearchSpace,
-    StageChoices,
-    parse_restrictions,
-)
+from search_space.decisions import Decision, parse_restrictions
+from search_space.space import SearchSpace, StageChoices
 from search_space.spec import ConvStage, MBConvStage
 
 BASE = zoo.load("mobilenet-v2")
