@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from controller.conditions import Conditions
 from controller.evolution import Evolution
 from controller.interface import Controller
 from controller.ppo import PPO
@@ -19,15 +20,20 @@ _CONTROLLERS: Mapping[str, type[Any]] = {
 
 
 def build(
-    name: str, *, num_choices: tuple[int, ...], **options: float | bool
+    name: str,
+    *,
+    num_choices: tuple[int, ...],
+    conditions: Conditions = (),
+    **options: float | bool,
 ) -> Controller[Any]:
     """Returns the controller called `name` for decisions of so many choices each.
 
-    `options` are the fields of the controller's dataclass (`controller.ppo.PPO` and
-    so on), where they and their defaults are described.
+    `conditions` say which decisions matter under which (`controller.conditions`);
+    proposals are canonical. `options` are the fields of the controller's dataclass
+    (`controller.ppo.PPO` and so on), where they and their defaults are described.
 
     >>> build("random", num_choices=(3, 2, 4))
-    RandomSearch(num_choices=(3, 2, 4))
+    RandomSearch(num_choices=(3, 2, 4), conditions=())
 
     Raises:
       ValueError: if there is no such controller or option, or a value is out of
@@ -38,10 +44,11 @@ def build(
             f"unknown controller {name!r}; there are {', '.join(sorted(_CONTROLLERS))}"
         )
     cls = _CONTROLLERS[name]
-    known = {field.name for field in dataclasses.fields(cls)} - {"num_choices"}
+    known = {field.name for field in dataclasses.fields(cls)}
+    known -= {"num_choices", "conditions"}
     if unknown := sorted(options.keys() - known):
         raise ValueError(
             f"{name} has no option {', '.join(unknown)}; "
             f"it has {', '.join(sorted(known)) or 'none'}"
         )
-    return cls(num_choices=num_choices, **options)
+    return cls(num_choices=num_choices, conditions=conditions, **options)

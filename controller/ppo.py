@@ -16,10 +16,11 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from controller import neighbours, policy, policy_gradient, predictor, ring
+from controller.conditions import Conditions, canonical
 from controller.interface import (
     PolicySummary,
+    check_decisions,
     check_num,
-    check_num_choices,
     check_pending,
     check_range,
     check_seed,
@@ -95,6 +96,7 @@ class PPO:
     """
 
     num_choices: tuple[int, ...]
+    conditions: Conditions = ()
     learning_rate: float = 0.01
     clip: float = 0.2
     epochs: int = 2
@@ -108,7 +110,7 @@ class PPO:
 
     def __post_init__(self) -> None:
         """Rejects values that no update could use."""
-        check_num_choices(self.num_choices)
+        check_decisions(self.num_choices, self.conditions)
         check_range("learning_rate", self.learning_rate, 0.0)
         check_range("clip", self.clip, 0.0)
         check_range("epochs", self.epochs, 1)
@@ -138,7 +140,7 @@ class PPO:
     ) -> tuple[PPOState, _Tokens]:
         """See `Controller.ask`; the predictor chooses nothing that is pending."""
         check_num(num)
-        out = check_pending(pending, self.num_choices)
+        out = check_pending(pending, self.num_choices, self.conditions)
         parts = [np.zeros((0, len(self.num_choices)), np.int32)]
         for start in range(0, num, _CHUNK):
             rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
@@ -155,7 +157,7 @@ class PPO:
 
     def tell(self, state: PPOState, tokens: ArrayLike, rewards: ArrayLike) -> PPOState:
         """See `Controller.tell`."""
-        known, values = check_told(tokens, rewards, self.num_choices)
+        known, values = check_told(tokens, rewards, self.num_choices, self.conditions)
         before = int(state.results.size)
         size = _CHUNK - self.replay
         for start in range(0, len(values), size):
@@ -167,7 +169,7 @@ class PPO:
 
     def policy_summary(self, state: PPOState) -> PolicySummary:
         """See `HasPolicy`; of the policy alone, before candidates compete."""
-        return policy.policy_summary(state.params, self.num_choices)
+        return policy.policy_summary(state.params, self.num_choices, self.conditions)
 
     def _climbed(self, state: PPOState) -> predictor.Setting:
         """Returns the predictor's setting, a few steps likelier than it was."""
@@ -205,7 +207,12 @@ class PPO:
             entropy_weight=self.entropy_weight,
         )
         params, opt_state = policy_gradient.update(
-            self.num_choices, step, state.params, state.opt_state, batch
+            self.num_choices,
+            step,
+            state.params,
+            state.opt_state,
+            batch,
+            conditions=self.conditions,
         )
         return state._replace(
             params=params,
@@ -218,7 +225,9 @@ class PPO:
         self, state: PPOState, rng: np.random.Generator, num: int, pending: _Tokens
     ) -> _Tokens:
         """Returns `num` <= `_CHUNK` proposals."""
-        samples = policy.sample(state.params, self.num_choices, rng, _NUM_SAMPLES)
+        samples = policy.sample(
+            state.params, self.num_choices, rng, _NUM_SAMPLES, self.conditions
+        )
         if state.results.size < _MIN_FITTED:
             return samples[:num]
         fitted = self._fit(state) if self.screen else None
@@ -265,7 +274,8 @@ class PPO:
             worth = fitted.means(tokens)
         parents = tokens[np.argsort(-worth, kind="stable")[:_NUM_PARENTS]]
         log_probs = self._conditionals(state, parents)
-        return neighbours.draw(rng, parents, log_probs, _NUM_NEIGHBOURS)
+        near = neighbours.draw(rng, parents, log_probs, _NUM_NEIGHBOURS)
+        return canonical(self.num_choices, self.conditions, near)
 
     def _fit(self, state: PPOState) -> predictor.GaussianProcess:
         return predictor.GaussianProcess.fit(
@@ -286,7 +296,9 @@ class PPO:
         """Returns `policy.conditionals`."""
         unused = policy_gradient.padded_size(len(tokens)) - len(tokens)
         padded = np.pad(tokens, ((0, unused), (0, 0)))
-        log_probs = _conditionals(self.num_choices, state.params, padded)
+        log_probs = _conditionals(
+            self.num_choices, self.conditions, state.params, padded
+        )
         return np.asarray(log_probs)[: len(tokens)]
 
 
@@ -328,8 +340,11 @@ def _setting(state: PPOState) -> predictor.Setting:
     return linear, rate, noise
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _conditionals(
-    num_choices: tuple[int, ...], params: policy.Params, tokens: _Tokens
+    num_choices: tuple[int, ...],
+    conditions: Conditions,
+    params: policy.Params,
+    tokens: _Tokens,
 ) -> jax.Array:
-    return policy.conditionals(params, num_choices, jnp.asarray(tokens))
+    return policy.conditionals(params, num_choices, jnp.asarray(tokens), conditions)

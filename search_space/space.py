@@ -155,6 +155,11 @@ class SearchSpace:
         """Number of architectures, all different."""
         return math.prod(len(table.tokens) for table in self._tables)
 
+    @functools.cached_property
+    def entropy(self) -> float:
+        """Nats of drawing every decision that matters uniformly."""
+        return sum(table.entropy for table in self._tables)
+
     def canonical(self, tokens: Iterable[SupportsIndex]) -> Tokens:
         """Returns the tokens of the same architecture with 0 where they do not matter.
 

@@ -1,5 +1,6 @@
 """What one stage of a search space may be, and every stage that this makes."""
 
+import collections
 import dataclasses
 import itertools
 import math
@@ -104,6 +105,13 @@ class StageTable:
     def present(self) -> Iterator[Stage]:
         """The stages that there may be."""
         return (stage for stage in self.tokens if stage is not None)
+
+    @property
+    def entropy(self) -> float:
+        """Nats of drawing every decision that matters uniformly."""
+        shares = collections.Counter(self.canonical.values()).values()
+        num = len(self.canonical)
+        return -sum(share / num * math.log(share / num) for share in shares)
 
 
 def tabulate(

@@ -207,7 +207,7 @@ def _run_colors() -> Iterator[str]:
     return itertools.cycle((BLUE, ORANGE, GREEN, _OTHER_KERNEL, GREY))
 
 
-def entropy(policy: Sequence[Entry], num_choices: Sequence[int]) -> go.Figure:
+def entropy(policy: Sequence[Entry], uniform: float) -> go.Figure:
     """The policy's entropy over time, beside that of drawing every choice alike."""
     figure = go.Figure(layout=LAYOUT | {"height": 260})
     figure.add_scatter(
@@ -218,7 +218,7 @@ def entropy(policy: Sequence[Entry], num_choices: Sequence[int]) -> go.Figure:
         hovertemplate="%{y:.2f} nats after %{x} children<extra></extra>",
     )
     figure.add_hline(
-        y=sum(math.log(count) for count in num_choices),
+        y=uniform,
         line={"dash": "dash", "color": GREY},
         annotation_text="every choice alike",
         annotation_position="bottom right",
