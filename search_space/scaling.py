@@ -20,11 +20,12 @@ from search_space.spec import (
 )
 
 _PRESET_RESOLUTION = 224  # of the baseline that the presets scale
+_MAX_LATER_DEPTH = 10.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rounding:
-    """To what scaled sizes are rounded.
+class ScalingRules:
+    """How scaled sizes follow from factors: to what they are rounded, and how far.
 
     Attributes:
       channels: scaled channel counts are multiples of this; 8 in EfficientNet.
@@ -32,14 +33,22 @@ class Rounding:
         allow any side that is at least the total stride. Every published resolution
         is a multiple of 4, so that the first two halvings come out even.
       least_share: rounding leaves at least this share of the channels, or goes up.
+      max_resolution: scaled resolutions are at most this; EfficientNetV2's are 480
+        (arXiv:2104.00298, section 3.3).
+      later_depth: how much more later stages grow in depth, as they do there. The
+        first one's repeats are multiplied by d, the last one's by d^(1 + later_depth),
+        those between in even steps of the exponent.
 
     Raises:
-      ValueError: when it is made, if a multiple is below 1.
+      ValueError: when they are made, if a multiple is below 1, or later_depth out of
+        range.
     """
 
     channels: int = 8
     pixels: int = 4
     least_share: float = 0.9
+    max_resolution: int | None = None
+    later_depth: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("channels", "pixels"):
@@ -48,9 +57,47 @@ class Rounding:
                     f"sizes must be rounded to multiples of 1 or more, got {value} for"
                     f" {name}; 1 keeps every whole number"
                 )
+        if not 0 <= self.later_depth <= _MAX_LATER_DEPTH:
+            raise ValueError(
+                f"later_depth must be from 0 to {_MAX_LATER_DEPTH:g}, got"
+                f" {self.later_depth:g}; 0 deepens all stages alike"
+            )
+
+    def resolution(self, base: int, factor: float) -> int:
+        """Returns the resolution `base` multiplied by `factor`.
+
+        >>> ScalingRules(max_resolution=480).resolution(384, 1.15)
+        440
+        >>> ScalingRules(max_resolution=480).resolution(384, 1.15**2)
+        480
+
+        Raises:
+          ValueError: if the baseline's is above the highest allowed.
+        """
+        found = round_resolution(base, factor, self.pixels)
+        if self.max_resolution is None:
+            return found
+        if base > self.max_resolution:
+            raise ValueError(
+                f"max_resolution must be at least the baseline's {base}, got"
+                f" {self.max_resolution}; raise it, or scale a smaller baseline"
+            )
+        return min(found, self.max_resolution)
+
+    def depths(self, depth: float, num_stages: int) -> list[float]:
+        """Returns what the repeats of each stage are multiplied by.
+
+        >>> ScalingRules(later_depth=1.0).depths(2.0, 3)
+        [2.0, 2.8284271247461903, 4.0]
+        """
+        last = max(1, num_stages - 1)
+        return [
+            depth ** (1 + self.later_depth * stage / last)
+            for stage in range(num_stages)
+        ]
 
 
-EFFICIENTNET_ROUNDING = Rounding()
+EFFICIENTNET_RULES = ScalingRules()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,12 +114,12 @@ class Preset:
 class Presets:
     """A published family: its rows by name, and how its code scales by them.
 
-    `fixed_ends` and `rounding` are as `scale` takes them.
+    `fixed_ends` and `rules` are as `scale` takes them.
     """
 
     rows: Mapping[str, Preset]
     fixed_ends: bool = False
-    rounding: Rounding = EFFICIENTNET_ROUNDING
+    rules: ScalingRules = EFFICIENTNET_RULES
 
 
 def _rows(
@@ -131,28 +178,28 @@ PRESETS: Mapping[str, Presets] = {
                 "efficientnetv2-b3": (1.2, 1.4, 300, 0.3),
             }
         ),
-        rounding=Rounding(least_share=0.0),
+        rules=ScalingRules(least_share=0.0),
     ),
 }
 
 
 def round_channels(
-    channels: int, width: float, rounding: Rounding = EFFICIENTNET_ROUNDING
+    channels: int, width: float, rules: ScalingRules = EFFICIENTNET_RULES
 ) -> int:
-    """Returns `channels * width` as the nearest multiple that `rounding` allows.
+    """Returns `channels * width` as the nearest multiple that `rules` allows.
 
     A width of 1 changes nothing, whatever the channels.
 
     >>> [round_channels(c, 1.1) for c in (16, 24, 40, 112)], round_channels(12, 1.0)
     ([16, 24, 48, 120], 12)
-    >>> [round_channels(16, 1.2), round_channels(16, 1.2, Rounding(least_share=0.8))]
+    >>> [round_channels(16, 1.2, ScalingRules(least_share=s)) for s in (0.9, 0.8)]
     [24, 16]
     """
     if width == 1.0:
         return channels
-    exact, multiple = channels * width, rounding.channels
+    exact, multiple = channels * width, rules.channels
     rounded = max(multiple, int(exact + multiple / 2) // multiple * multiple)
-    return rounded + multiple if rounded < rounding.least_share * exact else rounded
+    return rounded + multiple if rounded < rules.least_share * exact else rounded
 
 
 def round_repeats(repeats: int, depth: float) -> int:
@@ -186,18 +233,19 @@ def scale(
     width: float = 1.0,
     resolution: int | None = None,
     fixed_ends: bool = False,
-    rounding: Rounding = EFFICIENTNET_ROUNDING,
+    rules: ScalingRules = EFFICIENTNET_RULES,
 ) -> ArchSpec:
     """Returns `spec` with deeper stages, wider layers and a larger input.
 
     Args:
       spec: the baseline. Its name, rates and number of classes are kept.
-      depth: multiplies the repeats of every stage.
+      depth: multiplies the repeats of every stage; `rules` may deepen later ones
+        more.
       width: multiplies every channel count; see `round_channels`.
       resolution: side of the input in pixels; the baseline's if None.
       fixed_ends: EfficientNet-Lite's rule: stem and head keep their width, the first
         and the last stage their depth.
-      rounding: of the channels. The resolution is taken as it is.
+      rules: of the channels. The resolution is taken as it is.
 
     Raises:
       ValueError: if a multiplier is not positive and finite, or (as
@@ -207,24 +255,25 @@ def scale(
         if not 0 < multiplier < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {multiplier}")
     last = len(spec.stages) - 1
+    depths = rules.depths(depth, len(spec.stages))
     ends_width = 1.0 if fixed_ends else width
     return dataclasses.replace(
         spec,
         resolution=spec.resolution if resolution is None else resolution,
         stem=dataclasses.replace(
             spec.stem,
-            channels=round_channels(spec.stem.channels, ends_width, rounding),
+            channels=round_channels(spec.stem.channels, ends_width, rules),
         ),
         stages=tuple(
             _scale_stage(
                 stage,
-                1.0 if fixed_ends and i in (0, last) else depth,
+                1.0 if fixed_ends and i in (0, last) else depths[i],
                 width,
-                rounding,
+                rules,
             )
             for i, stage in enumerate(spec.stages)
         ),
-        head=_scale_head(spec.head, ends_width, rounding),
+        head=_scale_head(spec.head, ends_width, rules),
     )
 
 
@@ -249,28 +298,30 @@ def apply_preset(presets: Presets, name: str, spec: ArchSpec) -> ArchSpec:
             spec.resolution, preset.resolution / _PRESET_RESOLUTION
         ),
         fixed_ends=presets.fixed_ends,
-        rounding=presets.rounding,
+        rules=presets.rules,
     )
     return dataclasses.replace(scaled, head=with_dropout(scaled.head, preset.dropout))
 
 
-def _scale_stage(stage: Stage, depth: float, width: float, rounding: Rounding) -> Stage:
-    channels = round_channels(stage.channels, width, rounding)
+def _scale_stage(
+    stage: Stage, depth: float, width: float, rules: ScalingRules
+) -> Stage:
+    channels = round_channels(stage.channels, width, rules)
     repeats = round_repeats(stage.repeats, depth)
     if isinstance(stage, BottleneckStage):
         return dataclasses.replace(
             stage,
             channels=channels,
             repeats=repeats,
-            bottleneck=round_channels(stage.bottleneck, width, rounding),
+            bottleneck=round_channels(stage.bottleneck, width, rules),
         )
     return dataclasses.replace(stage, channels=channels, repeats=repeats)
 
 
-def _scale_head(head: Head, width: float, rounding: Rounding) -> Head:
+def _scale_head(head: Head, width: float, rules: ScalingRules) -> Head:
     match head:
         case ClassifierHead():
             if head.channels is None:
                 return head
-            channels = round_channels(head.channels, width, rounding)
+            channels = round_channels(head.channels, width, rules)
             return dataclasses.replace(head, channels=channels)

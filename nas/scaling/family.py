@@ -100,7 +100,7 @@ def from_coefficients(
     members = tuple(
         Member(
             label=f"phi-{phi:g}",
-            spec=compound.member(base, coefficients, phi, options.rounding),
+            spec=compound.member(base, coefficients, phi, options.rules),
             phi=phi,
             accuracies=tuple(accuracies.get(phi, ())),
         )
@@ -148,7 +148,7 @@ def _within_targets(definition: FamilyDefinition, coefficients: Coefficients) ->
             or memory_of(definition, spec).total <= options.target_memory
         )
 
-    return compound.largest_phi(base, coefficients, fits, options.rounding)
+    return compound.largest_phi(base, coefficients, fits, options.rules)
 
 
 def write(folder: RunFolder, family: Family) -> None:
