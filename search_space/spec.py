@@ -154,7 +154,7 @@ class FusedMBConvStage:
     expansion_of: Literal["input", "output"] = "input"
 
     @model_validator(mode="after")
-    def _check_whole(self) -> Self:
+    def _check_single(self) -> Self:
         if self.expansion == 1 and (self.stride_on, self.expansion_of) != (
             "expansion",
             "input",

@@ -326,9 +326,9 @@ def architecture(spec: ArchSpec) -> go.Figure:
         y=[block.out_channels for block in blocks],
         marker={
             "color": [_color(block) for block in blocks],
-            "pattern": {"shape": ["/" if block.se_hidden else "" for block in blocks]},
+            "pattern": {"shape": [_pattern(block) for block in blocks]},
         },
-        name="channels out (hatched: squeeze-and-excitation)",
+        name="channels out",
         hovertemplate="%{y} channels out<extra>%{x}</extra>",
     )
     position = 0
@@ -384,6 +384,13 @@ def describe_stage(stage: Stage) -> str:
         parts.append(f"stride {stage.stride}")
     parts.append(f"{stage.repeats} layer{'s' if stage.repeats > 1 else ''}")
     return ", ".join(parts)
+
+
+def _pattern(block: layers.Block) -> str:
+    """Hatched for squeeze-and-excitation, dotted for Fused-MBConv, crossed for both."""
+    if isinstance(block.spec, FusedMBConvStage):
+        return "x" if block.se_hidden else "."
+    return "/" if block.se_hidden else ""
 
 
 def _color(block: layers.Block) -> str:

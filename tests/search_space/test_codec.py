@@ -257,6 +257,13 @@ def test_message_names_field_rule_and_value(path, value, message):
     assert str(caught.value) == message
 
 
+def test_a_single_convolution_has_nothing_to_choose_for_its_stride():
+    with pytest.raises(
+        ArchitectureError, match=r"stages\.4 must have stride_on and ex"
+    ):
+        codec.loads(_edited(["architecture", "stages", 4, "expansion"], 1))
+
+
 def test_layers_of_all_stages_together_are_bounded():
     stages = [DOCUMENT["architecture"]["stages"][3] | {"repeats": 256}] * 5
     with pytest.raises(ArchitectureError, match=r"at most 1024 .*, got 1280"):
