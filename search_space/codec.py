@@ -73,7 +73,7 @@ def dumps(spec: ArchSpec, found: Mapping[str, JsonValue] | None = None) -> str:
         refuse the text.
     """
     document: dict[str, Any] = {
-        "version": _version(spec)[0],
+        "version": max(map(version_of, spec.stages)),
         "architecture": to_json(spec),
     }
     if found is not None:
@@ -112,21 +112,18 @@ def loads(text: str) -> ArchSpec:
         document = _DOCUMENT.validate_json(text)
     except ValidationError as error:
         raise ArchitectureError(explain(error)) from error
-    needed, why = _version(document.architecture)
-    if document.version < needed:
-        raise ArchitectureError(
-            f"version must be {needed} for {why}, got {document.version}; write"
-            f' "version": {needed}'
-        )
+    for i, stage in enumerate(document.architecture.stages):
+        if document.version < (needed := version_of(stage)):
+            raise ArchitectureError(
+                f"version must be {needed} for {stage.kind} in architecture.stages.{i},"
+                f' got {document.version}; write "version": {needed}'
+            )
     return document.architecture
 
 
-def _version(spec: ArchSpec) -> tuple[int, str]:
-    """Returns the lowest version that has all of `spec`, and what that is there for."""
-    for i, stage in enumerate(spec.stages):
-        if isinstance(stage, FusedMBConvStage):
-            return 2, f"{stage.kind} in architecture.stages.{i}"
-    return 1, "any architecture"
+def version_of(stage: Stage) -> int:
+    """Returns the first version of files that has stages of this kind."""
+    return 2 if isinstance(stage, FusedMBConvStage) else 1
 
 
 def load_file(path: pathlib.Path | str) -> ArchSpec:

@@ -197,6 +197,7 @@ class SearchPage:
                         {
                             "text": drawing.describe_stage(stage),
                             "spec": codec.to_json(stage),
+                            "version": codec.version_of(stage),
                         }
                     )
             self._decoded[tokens] = spec.name, [self._texts[s] for s in spec.stages]
