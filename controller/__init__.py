@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from controller.conditions import Conditions
 from controller.dyna import Dyna
 from controller.evolution import Evolution
 from controller.interface import Controller
@@ -29,16 +30,21 @@ _PRESETS: Mapping[str, tuple[str, Mapping[str, float]]] = {
 
 
 def build(
-    name: str, *, num_choices: tuple[int, ...], **options: float | bool
+    name: str,
+    *,
+    num_choices: tuple[int, ...],
+    conditions: Conditions = (),
+    **options: float | bool,
 ) -> Controller[Any]:
     """Returns the controller called `name` for decisions of so many choices each.
 
-    `options` are the fields of the controller's dataclass (`controller.dyna.Dyna` and
-    so on), where they and their defaults are described. `ppo-nasnet` is `ppo` with
-    NASNet's numbers.
+    `conditions` say which decisions matter under which (`controller.conditions`);
+    proposals are canonical. `options` are the fields of the controller's dataclass
+    (`controller.dyna.Dyna` and so on), where they and their defaults are described.
+    `ppo-nasnet` is `ppo` with NASNet's numbers.
 
     >>> build("random", num_choices=(3, 2, 4))
-    RandomSearch(num_choices=(3, 2, 4))
+    RandomSearch(num_choices=(3, 2, 4), conditions=())
 
     Raises:
       ValueError: if there is no such controller or option, or a value is out of
@@ -46,15 +52,17 @@ def build(
     """
     if name in _PRESETS:
         plain, preset = _PRESETS[name]
-        return build(plain, num_choices=num_choices, **{**preset, **options})
+        both = {**preset, **options}
+        return build(plain, num_choices=num_choices, conditions=conditions, **both)
     if name not in _CONTROLLERS:
         there = ", ".join(sorted([*_CONTROLLERS, *_PRESETS]))
         raise ValueError(f"unknown controller {name!r}; there are {there}")
     cls = _CONTROLLERS[name]
-    known = {field.name for field in dataclasses.fields(cls)} - {"num_choices"}
+    known = {field.name for field in dataclasses.fields(cls)}
+    known -= {"num_choices", "conditions"}
     if unknown := sorted(options.keys() - known):
         raise ValueError(
             f"{name} has no option {', '.join(unknown)}; "
             f"it has {', '.join(sorted(known)) or 'none'}"
         )
-    return cls(num_choices=num_choices, **options)
+    return cls(num_choices=num_choices, conditions=conditions, **options)

@@ -19,11 +19,12 @@ import threadpoolctl
 from numpy.typing import ArrayLike, NDArray
 
 from controller import kernel, linear_policy, predictor, ranks, ring
+from controller.conditions import Conditions
 from controller.interface import (
     PolicySummary,
     Prediction,
+    check_decisions,
     check_num,
-    check_num_choices,
     check_pending,
     check_range,
     check_seed,
@@ -83,6 +84,7 @@ class Dyna:
 
     Attributes:
       num_choices: number of values of each token.
+      conditions: which decisions matter under which.
       learning_rate: of the policy's steps. A step goes up the log-probability of its
         samples, weighted by the utilities of their ranks (arXiv:1106.4487, section
         3.1) by the predictor's mean + k standard deviations.
@@ -96,6 +98,7 @@ class Dyna:
     """
 
     num_choices: tuple[int, ...]
+    conditions: Conditions = ()
     learning_rate: float = 3.0
     forgetting: float = 0.03
     exploration: float = 2.0
@@ -103,7 +106,7 @@ class Dyna:
 
     def __post_init__(self) -> None:
         """Rejects values that no update could use."""
-        check_num_choices(self.num_choices)
+        check_decisions(self.num_choices, self.conditions)
         check_range("learning_rate", self.learning_rate, 0.0)
         check_range("forgetting", self.forgetting, 0.0, 1.0)
         check_range("exploration", self.exploration, 0.0)
@@ -132,11 +135,11 @@ class Dyna:
     ) -> tuple[DynaState, _Tokens]:
         """See `Controller.ask`; nothing pending is proposed while there is more."""
         check_num(num)
-        out = check_pending(pending, self.num_choices)
+        out = check_pending(pending, self.num_choices, self.conditions)
         rng = np.random.default_rng([int(state.seed), 0, int(state.num_asks)])
         asked = state._replace(num_asks=state.num_asks + 1)
         if not (self.model and self._is_fitted(state)):
-            tokens, _ = linear_policy.sample(state.params, self.num_choices, rng, num)
+            tokens, _ = self._sample(state.params, rng, num)
             return asked, tokens
         candidates, num_new = self._candidates(state, rng, num, out)
         if num_new < num:  # so few are left that the order does not matter
@@ -154,7 +157,7 @@ class Dyna:
         self, state: DynaState, tokens: ArrayLike, rewards: ArrayLike
     ) -> DynaState:
         """See `Controller.tell`."""
-        known, values = check_told(tokens, rewards, self.num_choices)
+        known, values = check_told(tokens, rewards, self.num_choices, self.conditions)
         if not len(values):
             return state
         state = state._replace(
@@ -173,12 +176,14 @@ class Dyna:
     @_one_thread
     def policy_summary(self, state: DynaState) -> PolicySummary:
         """See `HasPolicy.policy_summary`."""
-        return linear_policy.policy_summary(state.params, self.num_choices)
+        return linear_policy.policy_summary(
+            state.params, self.num_choices, self.conditions
+        )
 
     @_one_thread
     def predict(self, state: DynaState, tokens: ArrayLike) -> Prediction | None:
         """See `HasPredictor.predict`."""
-        rows = check_pending(tokens, self.num_choices)
+        rows = check_pending(tokens, self.num_choices, self.conditions)
         if not (self.model and self._is_fitted(state)):
             return None
         means, deviations = self._predictor(state, rows[:0]).predict(rows)
@@ -191,8 +196,10 @@ class Dyna:
     @_one_thread
     def log_probs(self, state: DynaState, tokens: ArrayLike) -> _Floats:
         """Returns the logarithms [n] of the policy's probabilities of tokens [n, D]."""
-        rows = check_pending(tokens, self.num_choices)
-        return linear_policy.log_probs(state.params, self.num_choices, rows)
+        rows = check_pending(tokens, self.num_choices, self.conditions)
+        return linear_policy.log_probs(
+            state.params, self.num_choices, rows, self.conditions
+        )
 
     def _is_fitted(self, state: DynaState) -> bool:
         return len(state.rewards) >= _MIN_FITTED
@@ -209,7 +216,7 @@ class Dyna:
         new: list[_Tokens] = []
         params, size = state.params, max(_NUM_CANDIDATES, _CANDIDATES_EACH * num)
         for _ in range(_MAX_FLATTENED):
-            tokens, _ = linear_policy.sample(params, self.num_choices, rng, size)
+            tokens, _ = self._sample(params, rng, size)
             rows |= dict(zip(ring.keys(tokens), tokens, strict=True))
             new = [row for key, row in rows.items() if key not in known]
             if len(new) >= num:
@@ -281,15 +288,18 @@ class Dyna:
         rng = np.random.default_rng([int(state.seed), 1, int(state.num_tells)])
         params = state.params
         for _ in range(min(_STEPS_PER_REWARD * num, _MAX_STEPS)):
-            tokens, _ = linear_policy.sample(
-                params, self.num_choices, rng, _NUM_SAMPLES
-            )
+            tokens, _ = self._sample(params, rng, _NUM_SAMPLES)
             means, deviations = judge.predict(tokens)
             k = rng.exponential(self.exploration, _NUM_SAMPLES)
             scores = (means + k * deviations).astype(np.float32)
             weights = ranks.utilities(scores) / _NUM_SAMPLES
             params = self._stepped(params, tokens, weights)
         return state._replace(params=params)
+
+    def _sample(
+        self, params: linear_policy.Params, rng: np.random.Generator, num: int
+    ) -> tuple[_Tokens, _Floats]:
+        return linear_policy.sample(params, self.num_choices, rng, num, self.conditions)
 
     def _stepped(
         self, params: linear_policy.Params, tokens: _Tokens, weights: _Floats
@@ -301,4 +311,5 @@ class Dyna:
             weights,
             self.learning_rate,
             self.forgetting,
+            self.conditions,
         )

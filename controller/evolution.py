@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from controller.conditions import Conditions, active, canonical
 from controller.interface import (
+    check_decisions,
     check_num,
-    check_num_choices,
     check_pending,
     check_range,
     check_seed,
@@ -34,6 +35,8 @@ class EvolutionState(NamedTuple):
 class Evolution:
     """The best of a random tournament has a child with one token changed.
 
+    One that matters; decisions that matter only because of it are drawn anew.
+
     Uniform proposals until `population` rewards were told; from then on each reward
     told displaces the oldest (Real et al., algorithm 1). A tournament is `tournament`
     draws with replacement, as in that paper's published code. The paper's numbers
@@ -41,12 +44,13 @@ class Evolution:
     """
 
     num_choices: tuple[int, ...]
+    conditions: Conditions = ()
     population: int = 20
     tournament: int = 5
 
     def __post_init__(self) -> None:
         """Rejects empty populations and tournaments."""
-        check_num_choices(self.num_choices)
+        check_decisions(self.num_choices, self.conditions)
         check_range("population", self.population, 1)
         check_range("tournament", self.tournament, 1)
 
@@ -72,13 +76,14 @@ class Evolution:
             tokens = rng.integers(self.num_choices, size=(num, len(self.num_choices)))
         else:
             tokens = self._mutate(rng, state.tokens[self._tournaments(rng, state, num)])
-        return state._replace(num_asks=state.num_asks + 1), tokens.astype(np.int32)
+        tokens = canonical(self.num_choices, self.conditions, tokens.astype(np.int32))
+        return state._replace(num_asks=state.num_asks + 1), tokens
 
     def tell(
         self, state: EvolutionState, tokens: ArrayLike, rewards: ArrayLike
     ) -> EvolutionState:
         """See `Controller.tell`."""
-        born, values = check_told(tokens, rewards, self.num_choices)
+        born, values = check_told(tokens, rewards, self.num_choices, self.conditions)
         return state._replace(
             tokens=np.concatenate([state.tokens, born])[-self.population :],
             rewards=np.concatenate([state.rewards, values])[-self.population :],
@@ -102,7 +107,13 @@ class Evolution:
         if not free.size:
             return parents
         rows, columns = np.arange(len(parents)), rng.choice(free, len(parents))
+        before = active(self.num_choices, self.conditions, parents)
+        if self.conditions:
+            columns = (rng.random(before.shape) * (before & (counts > 1))).argmax(1)
         children = parents.copy()
-        steps = rng.integers(1, counts[columns])
+        steps = rng.integers(1, np.maximum(2, counts[columns]))  # of one, none
         children[rows, columns] = (parents[rows, columns] + steps) % counts[columns]
+        after = active(self.num_choices, self.conditions, children)
+        drawn = rng.integers(self.num_choices, size=children.shape)
+        children = np.where(after & ~before, drawn, children)
         return children

@@ -5,11 +5,12 @@ Tokens are int32 `[num, num_decisions]`; token d of a sequence is in
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from controller.conditions import Conditions, canonical, check_conditions
 
 State = TypeVar("State")
 _State = TypeVar("_State", contravariant=True)
@@ -67,8 +68,9 @@ class PolicySummary(NamedTuple):
     """What a policy has settled on.
 
     `probabilities` float32 [num_decisions, most_choices]: how likely each choice is
-    in a proposal drawn from the policy, whatever the other decisions are; 0 beyond a
-    decision's choices. `entropy` is the policy's, in nats.
+    in a proposal drawn from the policy, whatever the other decisions are, as long as
+    they let it matter; 0 beyond a decision's choices. `entropy` is the policy's, in
+    nats.
     """
 
     probabilities: NDArray[np.float32]
@@ -106,6 +108,12 @@ class HasPredictor(Protocol[_State]):
         ...
 
 
+def check_decisions(num_choices: tuple[int, ...], conditions: Conditions) -> None:
+    """Raises ValueError unless there are choices, and earlier ones are needed."""
+    check_num_choices(num_choices)
+    check_conditions(conditions, num_choices)
+
+
 def check_num_choices(num_choices: tuple[int, ...]) -> None:
     """Raises ValueError unless every decision has at least one choice."""
     if type(num_choices) is not tuple or not 1 <= len(num_choices) <= _MAX_DECISIONS:
@@ -134,7 +142,9 @@ def check_num(num: int) -> None:
 
 
 def check_pending(
-    pending: ArrayLike | None, num_choices: Sequence[int]
+    pending: ArrayLike | None,
+    num_choices: tuple[int, ...],
+    conditions: Conditions = (),
 ) -> NDArray[np.int32]:
     """Returns pending tokens int32 [n, num_decisions]; none of them where not given.
 
@@ -144,7 +154,7 @@ def check_pending(
     if pending is None:
         return np.zeros((0, len(num_choices)), np.int32)
     given: NDArray[Any] = np.asarray(pending)
-    return check_told(given, np.zeros(len(given)), num_choices)[0]
+    return check_told(given, np.zeros(len(given)), num_choices, conditions)[0]
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
@@ -154,9 +164,12 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
 
 
 def check_told(
-    tokens: ArrayLike, rewards: ArrayLike, num_choices: Sequence[int]
+    tokens: ArrayLike,
+    rewards: ArrayLike,
+    num_choices: tuple[int, ...],
+    conditions: Conditions = (),
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Returns tokens int32 [num, num_decisions] and rewards float32 [num].
+    """Returns canonical tokens int32 [num, num_decisions] and rewards float32 [num].
 
     Raises:
       ValueError: if the shapes disagree, a token is out of range or a reward is not
@@ -188,4 +201,4 @@ def check_told(
             f"rewards must be finite, got {values[position]} for sequence {position}; "
             "give an infeasible one the lowest reward seen"
         )
-    return given.astype(np.int32), values
+    return canonical(num_choices, conditions, given.astype(np.int32)), values

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller import kernel
+from controller.conditions import Conditions, active, gates
 from controller.interface import PolicySummary
 
 # With more choices the tables of pairs are left out: they would not fit the memory.
@@ -46,9 +47,13 @@ def init(num_choices: tuple[int, ...]) -> Params:
 
 
 def sample(
-    params: Params, num_choices: tuple[int, ...], rng: np.random.Generator, num: int
+    params: Params,
+    num_choices: tuple[int, ...],
+    rng: np.random.Generator,
+    num: int,
+    conditions: Conditions = (),
 ) -> tuple[Tokens, Floats]:
-    """Returns tokens int32 [num, D] drawn from the policy, and log-probabilities.
+    """Returns canonical tokens int32 [num, D] of the policy, and log-probabilities.
 
     Those are `log_probs` of the tokens.
     """
@@ -56,19 +61,30 @@ def sample(
     marks = np.zeros((num, len(params.bias)), np.float32)
     tokens = np.zeros((num, len(num_choices)), np.int32)
     rows = np.arange(num)
+    table = gates(num_choices, conditions) if conditions else None
+    matters = np.ones((num, len(num_choices)), np.bool_)
     for d, (first, last) in enumerate(_columns(num_choices)):
         logits = params.bias[first:last] + noise[:, first:last]
         if len(params.pairs):
             logits = logits + marks[:, :first] @ params.pairs[:first, first:last]
-        tokens[:, d] = logits.argmax(axis=1)  # with this noise the largest is a draw
+        drawn = logits.argmax(axis=1)  # with this noise the largest is a draw
+        tokens[:, d] = np.where(matters[:, d], drawn, 0)
+        if table is not None:
+            matters &= table[d, tokens[:, d]]
         marks[rows, first + tokens[:, d]] = 1.0
-    return tokens, log_probs(params, num_choices, tokens)
+    return tokens, log_probs(params, num_choices, tokens, conditions)
 
 
-def log_probs(params: Params, num_choices: tuple[int, ...], tokens: Tokens) -> Floats:
-    """Returns the log-probabilities [num] of tokens [num, D]."""
+def log_probs(
+    params: Params,
+    num_choices: tuple[int, ...],
+    tokens: Tokens,
+    conditions: Conditions = (),
+) -> Floats:
+    """Returns the log-probabilities [num] of canonical tokens [num, D]."""
     marks = kernel.one_hot(tokens, num_choices)
-    return (_log_softmax(params, num_choices, marks) * marks).sum(axis=1)
+    chosen = marks * _weights(num_choices, conditions, tokens)
+    return (_log_softmax(params, num_choices, marks) * chosen).sum(axis=1)
 
 
 def stepped(
@@ -78,6 +94,7 @@ def stepped(
     weights: Floats,
     learning_rate: float,
     forgetting: float,
+    conditions: Conditions = (),
 ) -> Params:
     """Returns the policy after a step up `sum(weights * log_probs(tokens))`.
 
@@ -85,7 +102,8 @@ def stepped(
     """
     marks = kernel.one_hot(tokens, num_choices)
     probs = np.exp(_log_softmax(params, num_choices, marks))
-    slope = weights[:, None] * (marks - probs)
+    counted = weights[:, None] * _weights(num_choices, conditions, tokens)
+    slope = counted * (marks - probs)
     bias = (1.0 - forgetting) * params.bias + learning_rate * slope.sum(axis=0)
     if not len(params.pairs):
         return params._replace(bias=bias.astype(np.float32))
@@ -100,23 +118,34 @@ def flattened(params: Params) -> Params:
     return Params(bias=0.5 * params.bias, pairs=0.5 * params.pairs)
 
 
-def policy_summary(params: Params, num_choices: tuple[int, ...]) -> PolicySummary:
+def policy_summary(
+    params: Params, num_choices: tuple[int, ...], conditions: Conditions = ()
+) -> PolicySummary:
     """Returns the policy's marginal probabilities and its entropy, by its samples.
 
     Always from the same noise, so that two policies differ by what they learned.
     """
     rng = np.random.default_rng(0)
-    tokens, _ = sample(params, num_choices, rng, _NUM_SUMMARY_SAMPLES)
+    tokens, _ = sample(params, num_choices, rng, _NUM_SUMMARY_SAMPLES, conditions)
     marks = kernel.one_hot(tokens, num_choices)
     logs = _log_softmax(params, num_choices, marks)
     probs = np.exp(logs)
     table = np.zeros((len(num_choices), max(num_choices)), np.float32)
-    means = probs.mean(axis=0)
+    counted = _weights(num_choices, conditions, tokens)
+    means = (probs * counted).sum(axis=0) / np.maximum(1.0, counted.sum(axis=0))
     for d, (first, last) in enumerate(_columns(num_choices)):
         table[d, : last - first] = means[first:last]
     return PolicySummary(
-        probabilities=table, entropy=float(-(probs * logs).sum(axis=1).mean())
+        probabilities=table, entropy=float(-(probs * logs * counted).sum(axis=1).mean())
     )
+
+
+def _weights(
+    num_choices: tuple[int, ...], conditions: Conditions, tokens: Tokens
+) -> Floats:
+    """Returns 1 for each choice of a decision that matters in a sequence: [num, K]."""
+    matters = active(num_choices, conditions, tokens)
+    return np.repeat(matters, num_choices, axis=1).astype(np.float32)
 
 
 def _log_softmax(params: Params, num_choices: tuple[int, ...], marks: Floats) -> Floats:

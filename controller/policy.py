@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from controller.conditions import Conditions, gates
 from controller.interface import PolicySummary
 
 HIDDEN_SIZE = 100
@@ -71,33 +72,41 @@ def init(
 
 
 def sample(
-    params: Params, num_choices: tuple[int, ...], rng: np.random.Generator, num: int
+    params: Params,
+    num_choices: tuple[int, ...],
+    rng: np.random.Generator,
+    num: int,
+    conditions: Conditions = (),
 ) -> NDArray[np.int32]:
-    """Returns tokens int32 [num, D] drawn from the policy."""
+    """Returns canonical tokens int32 [num, D] drawn from the policy."""
     # The Gumbel-max trick: with this noise added, the largest logit is a draw. JAX's
     # own random numbers would take longer to compile than all the rest.
     shape = (len(num_choices), num, max(num_choices))
     noise = rng.gumbel(size=shape).astype(np.float32)
-    return np.asarray(_largest(num_choices, params, noise))
+    return np.asarray(_largest(num_choices, conditions, params, noise))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _largest(
-    num_choices: tuple[int, ...], params: Params, noise: jax.Array
+    num_choices: tuple[int, ...],
+    conditions: Conditions,
+    params: Params,
+    noise: jax.Array,
 ) -> jax.Array:
     """Returns tokens [num, D], each of the largest logit plus noise [D, num, C]."""
 
-    def step(
-        carry: tuple[jax.Array, ...], weights: tuple[jax.Array, ...]
-    ) -> tuple[tuple[jax.Array, ...], jax.Array]:
-        cell, hidden, token = carry
-        inputs, head, head_bias, valid, noise = weights
+    def step(carry: Any, weights: Any) -> tuple[Any, jax.Array]:
+        cell, hidden, token, matters = carry
+        inputs, head, head_bias, valid, noise, position, gate = weights
         cell, hidden = _lstm(params.recurrent, cell, hidden, inputs[token])
         logits = jnp.where(valid[None], hidden @ head + head_bias[None], -jnp.inf)
         token = jnp.argmax(logits + noise, axis=-1).astype(jnp.int32)
-        return (cell, hidden, token), token
+        if conditions:
+            token = jnp.where(matters[:, position], token, 0)
+            matters = matters & gate[token]
+        return (cell, hidden, token, matters), token
 
-    num = noise.shape[1]
+    num, decisions = noise.shape[1], len(num_choices)
     inputs = params.embed @ params.kernel + params.bias
     weights = (
         inputs,
@@ -105,18 +114,25 @@ def _largest(
         params.head_bias,
         _valid(num_choices),
         jnp.asarray(noise),
+        jnp.arange(decisions),
+        jnp.asarray(gates(num_choices, conditions)) if conditions else None,
     )
     zeros = _zero_state(params.recurrent, num)
-    start = (zeros, zeros, jnp.zeros(num, jnp.int32))
+    matters = jnp.ones((num, decisions), bool) if conditions else None
+    start = (zeros, zeros, jnp.zeros(num, jnp.int32), matters)
     return jax.lax.scan(step, start, weights)[1].T
 
 
 def conditionals(
-    params: Params, num_choices: tuple[int, ...], tokens: jax.Array
+    params: Params,
+    num_choices: tuple[int, ...],
+    tokens: jax.Array,
+    conditions: Conditions = (),
 ) -> jax.Array:
     """Returns the log-probabilities of each decision's choices: [num, D, C].
 
-    Those of decision d are given tokens [num, D] before d; padding has -inf.
+    Those of decision d are given canonical tokens [num, D] before d; padding has -inf.
+    Where a decision does not matter its token is 0 for certain.
     """
     before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0))).T
     table = params.embed @ params.kernel + params.bias
@@ -124,7 +140,12 @@ def conditionals(
     hidden = _hidden(params.recurrent, inputs)
     logits = jnp.einsum("dnh,dhc->ndc", hidden, params.head) + params.head_bias
     logits = jnp.where(_valid(num_choices), logits, -jnp.inf)
-    return jax.nn.log_softmax(logits)
+    log_probs = jax.nn.log_softmax(logits)
+    if not conditions:
+        return log_probs
+    certain = jnp.where(jnp.arange(max(num_choices)) == 0, 0.0, -jnp.inf)
+    matters = _matters(num_choices, conditions, tokens)
+    return jnp.where(matters[..., None], log_probs, certain)
 
 
 def _scanned(recurrent: jax.Array, inputs: jax.Array) -> jax.Array:
@@ -162,17 +183,20 @@ _hidden.defvjp(_hidden_forward, _hidden_backward)
 
 
 def evaluate(
-    params: Params, num_choices: tuple[int, ...], tokens: jax.Array
+    params: Params,
+    num_choices: tuple[int, ...],
+    tokens: jax.Array,
+    conditions: Conditions = (),
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns log-probabilities [num] and entropies [num] of tokens [num, D].
+    """Returns log-probabilities [num] and entropies [num] of canonical tokens [num, D].
 
     A sequence's entropy is the sum over decisions of the entropy of the decision's
     distribution given the tokens before it; its mean over the policy's own samples
     is the policy's entropy, in nats.
     """
-    log_probs = conditionals(params, num_choices, tokens)
+    log_probs = conditionals(params, num_choices, tokens, conditions)
     chosen = jnp.take_along_axis(log_probs, tokens[..., None], axis=-1)[..., 0]
-    return jnp.sum(chosen, axis=-1), _entropies(log_probs, num_choices)
+    return jnp.sum(chosen, axis=-1), _entropies(log_probs)
 
 
 def padded_size(num: int) -> int:
@@ -185,48 +209,71 @@ def padded_size(num: int) -> int:
 
 
 def log_probs(
-    params: Params, num_choices: tuple[int, ...], tokens: NDArray[np.int32]
+    params: Params,
+    num_choices: tuple[int, ...],
+    tokens: NDArray[np.int32],
+    conditions: Conditions = (),
 ) -> NDArray[np.float32]:
-    """Returns the log-probabilities [num] of tokens [num, D]."""
+    """Returns the log-probabilities [num] of canonical tokens [num, D]."""
     unused = padded_size(len(tokens)) - len(tokens)
     padded = np.pad(tokens, ((0, unused), (0, 0)))
-    return np.asarray(_log_probs(num_choices, params, padded))[: len(tokens)]
+    found = _log_probs(num_choices, conditions, params, padded)
+    return np.asarray(found)[: len(tokens)]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _log_probs(
-    num_choices: tuple[int, ...], params: Params, tokens: NDArray[np.int32]
+    num_choices: tuple[int, ...],
+    conditions: Conditions,
+    params: Params,
+    tokens: NDArray[np.int32],
 ) -> jax.Array:
-    return evaluate(params, num_choices, jnp.asarray(tokens))[0]
+    return evaluate(params, num_choices, jnp.asarray(tokens), conditions)[0]
 
 
-def policy_summary(params: Params, num_choices: tuple[int, ...]) -> PolicySummary:
+def policy_summary(
+    params: Params, num_choices: tuple[int, ...], conditions: Conditions = ()
+) -> PolicySummary:
     """Returns the policy's marginal probabilities and its entropy.
 
     Always from the same noise, so that two policies differ by what they learned.
     """
     rng = np.random.default_rng(0)
-    tokens = sample(params, num_choices, rng, _NUM_BELIEF_SAMPLES)
-    probabilities, entropy = _beliefs(num_choices, params, tokens)
+    tokens = sample(params, num_choices, rng, _NUM_BELIEF_SAMPLES, conditions)
+    probabilities, entropy = _beliefs(num_choices, conditions, params, tokens)
     return PolicySummary(
         probabilities=np.asarray(probabilities), entropy=float(entropy)
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _beliefs(
-    num_choices: tuple[int, ...], params: Params, tokens: NDArray[np.int32]
+    num_choices: tuple[int, ...],
+    conditions: Conditions,
+    params: Params,
+    tokens: NDArray[np.int32],
 ) -> tuple[jax.Array, jax.Array]:
-    log_probs = conditionals(params, num_choices, jnp.asarray(tokens))
-    return jnp.mean(jnp.exp(log_probs), axis=0), jnp.mean(
-        _entropies(log_probs, num_choices)
-    )
+    log_probs = conditionals(params, num_choices, jnp.asarray(tokens), conditions)
+    matters = _matters(num_choices, conditions, jnp.asarray(tokens))[..., None]
+    found = jnp.sum(jnp.exp(log_probs), axis=0, where=matters)
+    probabilities = found / jnp.maximum(jnp.sum(matters, axis=0), 1)
+    return probabilities, jnp.mean(_entropies(log_probs))
 
 
-def _entropies(log_probs: jax.Array, num_choices: tuple[int, ...]) -> jax.Array:
+def _matters(
+    num_choices: tuple[int, ...], conditions: Conditions, tokens: jax.Array
+) -> jax.Array:
+    """Returns `controller.conditions.active`."""
+    if not conditions:
+        return jnp.ones(tokens.shape, bool)
+    table = jnp.asarray(gates(num_choices, conditions))
+    return table[jnp.arange(len(num_choices)), tokens].all(axis=1)
+
+
+def _entropies(log_probs: jax.Array) -> jax.Array:
     """Returns entropies [num] of sequences with these conditionals [num, D, C]."""
-    # exp(-inf) is 0, but 0 * -inf is not: padding is left out of the sum.
-    finite = jnp.where(_valid(num_choices), log_probs, 0.0)
+    # exp(-inf) is 0, but 0 * -inf is not: what is impossible is left out of the sum.
+    finite = jnp.where(jnp.isneginf(log_probs), 0.0, log_probs)
     return -jnp.sum(jnp.exp(log_probs) * finite, axis=(-1, -2))
 
 

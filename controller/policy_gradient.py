@@ -14,6 +14,7 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from controller import policy
+from controller.conditions import Conditions
 
 
 class Batch(NamedTuple):
@@ -62,13 +63,14 @@ def loss(
     batch: Batch,
     clip: float,
     entropy_weight: float,
+    conditions: Conditions = (),
 ) -> tuple[jax.Array, jax.Array]:
     """The clipped surrogate (equation 7, to minimize) less the entropy bonus: [].
 
     Also returns the old log-probabilities [n], the unknown ones filled in.
     """
     log_probs, entropies = policy.evaluate(
-        params, num_choices, jnp.asarray(batch.tokens)
+        params, num_choices, jnp.asarray(batch.tokens), conditions
     )
     advantages = jnp.asarray(batch.advantages)
     old = jnp.asarray(batch.old_log_probs)
@@ -86,13 +88,14 @@ def init_optimizer(params: policy.Params) -> optax.OptState:
     return jax.tree.map(_zeros, shapes)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0, static_argnames="conditions")
 def update(
     num_choices: tuple[int, ...],
     step: Step,
     params: policy.Params,
     opt_state: optax.OptState,
     batch: Batch,
+    conditions: Conditions = (),
 ) -> tuple[policy.Params, optax.OptState]:
     """Returns the parameters and optimizer state after `step.epochs` steps."""
     optimizer = _optimizer(step.learning_rate)
@@ -104,7 +107,7 @@ def update(
         params, opt_state, old = carry
         current = batch._replace(old_log_probs=old)
         grads, old = gradient(
-            params, num_choices, current, step.clip, step.entropy_weight
+            params, num_choices, current, step.clip, step.entropy_weight, conditions
         )
         updates, opt_state = optimizer.update(grads, opt_state, params)
         # optax types any pytree as a union that names arrays and containers.

@@ -12,10 +12,11 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from controller import policy, policy_gradient, ring
+from controller.conditions import Conditions
 from controller.interface import (
     PolicySummary,
+    check_decisions,
     check_num,
-    check_num_choices,
     check_pending,
     check_range,
     check_seed,
@@ -65,6 +66,7 @@ class PPO:
     """
 
     num_choices: tuple[int, ...]
+    conditions: Conditions = ()
     learning_rate: float = 3e-3
     clip: float = 0.2
     epochs: int = 4
@@ -73,7 +75,7 @@ class PPO:
 
     def __post_init__(self) -> None:
         """Rejects values that no update could use."""
-        check_num_choices(self.num_choices)
+        check_decisions(self.num_choices, self.conditions)
         check_range("learning_rate", self.learning_rate, 0.0)
         check_range("clip", self.clip, 0.0)
         check_range("epochs", self.epochs, 1)
@@ -99,13 +101,15 @@ class PPO:
     ) -> tuple[PPOState, _Tokens]:
         """See `Controller.ask`; what is pending changes nothing."""
         check_num(num)
-        check_pending(pending, self.num_choices)
+        check_pending(pending, self.num_choices, self.conditions)
         parts = [np.zeros((0, len(self.num_choices)), np.int32)]
         for start in range(0, num, _CHUNK):
             rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
-            drawn = policy.sample(state.params, self.num_choices, rng, _CHUNK)
+            drawn = policy.sample(
+                state.params, self.num_choices, rng, _CHUNK, self.conditions
+            )
             tokens = drawn[: num - start]
-            likely = policy.log_probs(state.params, self.num_choices, tokens)
+            likely = self._log_probs(state, tokens)
             state = state._replace(
                 num_asks=state.num_asks + 1,
                 proposed=ring.append(state.proposed, tokens, likely),
@@ -115,7 +119,7 @@ class PPO:
 
     def tell(self, state: PPOState, tokens: ArrayLike, rewards: ArrayLike) -> PPOState:
         """See `Controller.tell`."""
-        known, values = check_told(tokens, rewards, self.num_choices)
+        known, values = check_told(tokens, rewards, self.num_choices, self.conditions)
         for start in range(0, len(values), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             state = self._learn(state, known[chunk], values[chunk])
@@ -123,14 +127,14 @@ class PPO:
 
     def policy_summary(self, state: PPOState) -> PolicySummary:
         """See `HasPolicy.policy_summary`."""
-        return policy.policy_summary(state.params, self.num_choices)
+        return policy.policy_summary(state.params, self.num_choices, self.conditions)
 
     def _learn(self, state: PPOState, tokens: _Tokens, rewards: _Floats) -> PPOState:
         """One update on at most `_CHUNK` results."""
         old = ring.lookup(state.proposed, tokens)
         proposed, strangers = state.proposed, np.isnan(old)
         if strangers.any():
-            likely = policy.log_probs(state.params, self.num_choices, tokens)
+            likely = self._log_probs(state, tokens)
             old = np.where(strangers, likely, old)
             proposed = ring.append(proposed, tokens[strangers], likely[strangers])
         # The first batch has no past to be better than: it is its own baseline.
@@ -148,6 +152,7 @@ class PPO:
             state.params,
             state.opt_state,
             policy_gradient.padded(tokens, old, rewards - baseline),
+            conditions=self.conditions,
         )
         return state._replace(
             params=params,
@@ -156,3 +161,6 @@ class PPO:
             baseline=np.asarray(baseline),
             num_told=state.num_told + 1,
         )
+
+    def _log_probs(self, state: PPOState, tokens: _Tokens) -> _Floats:
+        return policy.log_probs(state.params, self.num_choices, tokens, self.conditions)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from controller.conditions import Conditions, canonical
 from controller.interface import (
+    check_decisions,
     check_num,
-    check_num_choices,
     check_pending,
     check_seed,
     check_told,
@@ -24,7 +25,7 @@ class RandomState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomSearch:
-    """Draws every token independently and uniformly; learns nothing.
+    """Draws every token that matters independently and uniformly; learns nothing.
 
     >>> import numpy as np
     >>> random = RandomSearch(num_choices=(3, 2, 4))
@@ -34,10 +35,11 @@ class RandomSearch:
     """
 
     num_choices: tuple[int, ...]
+    conditions: Conditions = ()
 
     def __post_init__(self) -> None:
         """Rejects decisions without choices."""
-        check_num_choices(self.num_choices)
+        check_decisions(self.num_choices, self.conditions)
 
     def init(self, seed: int) -> RandomState:
         """See `Controller.init`."""
@@ -51,8 +53,9 @@ class RandomSearch:
         check_num(num)
         check_pending(pending, self.num_choices)
         rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
-        tokens = rng.integers(self.num_choices, size=(num, len(self.num_choices)))
-        return state._replace(num_asks=state.num_asks + 1), tokens.astype(np.int32)
+        drawn = rng.integers(self.num_choices, size=(num, len(self.num_choices)))
+        tokens = canonical(self.num_choices, self.conditions, drawn.astype(np.int32))
+        return state._replace(num_asks=state.num_asks + 1), tokens
 
     def tell(
         self, state: RandomState, tokens: ArrayLike, rewards: ArrayLike

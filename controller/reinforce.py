@@ -13,10 +13,11 @@ import optax
 from numpy.typing import ArrayLike, NDArray
 
 from controller import policy, policy_gradient
+from controller.conditions import Conditions
 from controller.interface import (
     PolicySummary,
+    check_decisions,
     check_num,
-    check_num_choices,
     check_pending,
     check_range,
     check_seed,
@@ -53,13 +54,14 @@ class Reinforce:
     """
 
     num_choices: tuple[int, ...]
+    conditions: Conditions = ()
     learning_rate: float = 3.5e-4
     entropy_weight: float = 1e-5
     baseline_decay: float = 0.95
 
     def __post_init__(self) -> None:
         """Rejects values that no update could use."""
-        check_num_choices(self.num_choices)
+        check_decisions(self.num_choices, self.conditions)
         check_range("learning_rate", self.learning_rate, 0.0)
         check_range("entropy_weight", self.entropy_weight, 0.0)
         check_range("baseline_decay", self.baseline_decay, 0.0, 1.0)
@@ -86,7 +88,9 @@ class Reinforce:
         parts = [np.zeros((0, len(self.num_choices)), np.int32)]
         for start in range(0, num, _CHUNK):
             rng = np.random.default_rng([int(state.seed), int(state.num_asks)])
-            tokens = policy.sample(state.params, self.num_choices, rng, _CHUNK)
+            tokens = policy.sample(
+                state.params, self.num_choices, rng, _CHUNK, self.conditions
+            )
             parts.append(tokens[: num - start])
             state = state._replace(num_asks=state.num_asks + 1)
         return state, np.concatenate(parts)
@@ -95,7 +99,7 @@ class Reinforce:
         self, state: ReinforceState, tokens: ArrayLike, rewards: ArrayLike
     ) -> ReinforceState:
         """See `Controller.tell`."""
-        known, values = check_told(tokens, rewards, self.num_choices)
+        known, values = check_told(tokens, rewards, self.num_choices, self.conditions)
         for start in range(0, len(values), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             state = self._learn(state, known[chunk], values[chunk])
@@ -103,7 +107,7 @@ class Reinforce:
 
     def policy_summary(self, state: ReinforceState) -> PolicySummary:
         """See `HasPolicy.policy_summary`."""
-        return policy.policy_summary(state.params, self.num_choices)
+        return policy.policy_summary(state.params, self.num_choices, self.conditions)
 
     def _learn(
         self,
@@ -127,6 +131,7 @@ class Reinforce:
             state.params,
             state.opt_state,
             policy_gradient.padded(tokens, unknown, rewards - baseline),
+            conditions=self.conditions,
         )
         return state._replace(
             params=params,

@@ -59,13 +59,13 @@ from nas.runs import journal, run_folder
 from nas.scaling.network_list import NetworkList, Result, spread
 from nas.study import reward
 from search_space import compound, cost, files
-from search_space.scaling import Rounding, round_resolution, scale
+from search_space.scaling import ScalingRules, round_resolution, scale
 from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
 from trainers.child import ChildConfig
 from trainers.data import idx
 
 MULTIPLES = (2, 4, 8)
-ROUNDING = Rounding(channels=1, pixels=1)
+ROUNDING = ScalingRules(channels=1, pixels=1)
 _PROGRAM = "experiments.scaling"
 
 # How far each method is driven: by hundredths, to twelve times one size.
@@ -100,7 +100,7 @@ def _resolution(amount: float) -> ArchSpec:
 
 METHODS: dict[str, Callable[[float], ArchSpec]] = {
     "depth": lambda amount: scale(BASELINE, depth=1 + amount),
-    "width": lambda amount: scale(BASELINE, width=1 + amount, rounding=ROUNDING),
+    "width": lambda amount: scale(BASELINE, width=1 + amount, rules=ROUNDING),
     "resolution": _resolution,
     "compound": lambda phi: compound.member(
         BASELINE, compound.PUBLISHED, phi, ROUNDING

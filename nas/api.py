@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 import controller as controllers
+from controller.conditions import active
 from controller.interface import Controller
 from nas.evaluation.evaluators import Evaluate, Evaluator, Place
 from nas.evaluation.run_data import RunData
@@ -108,6 +110,8 @@ class Results:
     def to_pandas(self) -> Any:
         """Returns a pandas DataFrame, a row a trial: its metrics, reward, decisions.
 
+        A decision that does not matter in a trial is None.
+
         Raises:
           ImportError: if pandas is not installed.
         """
@@ -129,9 +133,13 @@ class Results:
         return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
 
     def _choices(self, trial: FinishedTrial) -> list[Any]:
+        tokens = np.array([trial.tokens], np.int32)
+        (matters,) = active(self.space.num_choices, self.space.conditions, tokens)
         return [
-            decision.choices[token]
-            for decision, token in zip(self.space.decisions, trial.tokens, strict=True)
+            decision.choices[token] if used else None
+            for decision, token, used in zip(
+                self.space.decisions, trial.tokens, matters, strict=True
+            )
         ]
 
 
@@ -188,7 +196,11 @@ def search(  # noqa: PLR0913  (whatever a search is made of, by name)
     if not isinstance(measures, Evaluator):
         measures = Scored(score=measures)
     if isinstance(controller, str):
-        controller = controllers.build(controller, num_choices=searched.num_choices)
+        controller = controllers.build(
+            controller,
+            num_choices=searched.num_choices,
+            conditions=searched.conditions,
+        )
     named = objectives or (*(m.name for m in measures.metrics), NUM_MACS.name)
     setup = Setup(
         kind=KIND,

@@ -59,7 +59,7 @@ def make(run: Definition) -> Plan:
     space = definition.build_space(run)
     if definition.objective(run) == NUM_MACS:
         _check_target(options.target_flops, space, options.space)
-    proposer = _controller(options.controller, space.num_choices)
+    proposer = _controller(options.controller, space)
     evaluator, data = evaluators.build(run, space)
     if options.fidelities:
         evaluator = rungs.build(run, evaluator)
@@ -97,14 +97,17 @@ def callback(name: str) -> Listener:
     return found
 
 
-def _controller(name: str, num_choices: tuple[int, ...]) -> Controller[Any]:
+def _controller(name: str, space: SearchSpace) -> Controller[Any]:
     """Returns a controller of ours by name, or of the user's by reference.
 
     Raises:
       ValueError: if there is none, or it is no controller.
     """
+    num_choices = space.num_choices
     if not references.is_reference(name):
-        return controller.build(name, num_choices=num_choices)
+        return controller.build(
+            name, num_choices=num_choices, conditions=space.conditions
+        )
     make = references.load(name, "controller")
     try:
         inspect.signature(make).bind(num_choices=num_choices)

@@ -39,7 +39,7 @@ from nas.runs.run_folder import RunFolder
 from nas.study.metrics import ACCURACY
 from nas.study.reward import WeightedProduct
 from search_space import cost, spaces
-from search_space.space import parse_restrictions
+from search_space.decisions import parse_restrictions
 from search_space.spec import explain
 from trainers import child
 from trainers.child import ChildConfig

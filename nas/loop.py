@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from controller.interface import Controller
 from nas.study.proposals import Proposals, Tokens
+from search_space.space import SearchSpace
 
 Evaluate = Callable[[NDArray[np.int32]], ArrayLike]
 """Tokens int32 [n, num_decisions] -> rewards, float [n], higher is better."""
@@ -28,10 +29,12 @@ def optimize(
     num_trials: int = 1000,
     batch_size: int = 10,
     seed: int = 0,
+    space: SearchSpace | None = None,
 ) -> list[Trial]:
     """Returns the trials of a search, in order of evaluation.
 
-    The same tokens are never evaluated twice. The controller learns after each
+    The same tokens are never evaluated twice, nor others that differ only where `space`
+    says that they do not matter. The controller learns after each
     `batch_size` evaluations. There are fewer than `num_trials` trials only where the
     space has fewer sequences.
 
@@ -41,7 +44,9 @@ def optimize(
     """
     if num_trials < 0:
         raise ValueError(f"num_trials must be 0 or more, got {num_trials}")
-    proposals = Proposals(controller, seed=seed, rewards_per_update=batch_size)
+    proposals = Proposals(
+        controller, seed=seed, rewards_per_update=batch_size, space=space
+    )
     trials: list[Trial] = []
     while batch := _suggest(proposals, min(batch_size, num_trials - len(trials))):
         rewards = np.asarray(evaluate(np.array(batch, np.int32)))

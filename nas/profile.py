@@ -31,8 +31,8 @@ from nas.options.quantity import format_flops
 from nas.training import models
 from search_space import cost, spaces
 from search_space.cost import Cost, LayerCost
+from search_space.decisions import parse_restrictions
 from search_space.files import write_whole
-from search_space.space import parse_restrictions
 from search_space.spec import ArchSpec, explain
 from trainers.deploy import latency
 from trainers.deploy.latency import ClockName

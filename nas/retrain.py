@@ -28,7 +28,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import tyro
 from pydantic import JsonValue, TypeAdapter
@@ -91,7 +91,7 @@ class Arguments:
     """Local devices to split each batch over; by default all."""
     load_space: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Import the module of a run's own search space, which runs it."""
-    recipe: Literal["short", "efficientnet"] = "short"
+    recipe: recipes.RecipeName = "short"
     """What the options below default to, as for nas.train."""
     dataset: Annotated[str | None, _NAME] = None
     """Another data set than the search's."""

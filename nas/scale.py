@@ -186,7 +186,7 @@ def _prepare(arguments: Sequence[str] | None) -> tuple[Setup, Reporting] | int:
 def _scale(asked: FamilyDefinition) -> Family:
     """Returns the family by coefficients that are known."""
     if asked.family.preset is not None:
-        return family.from_preset(asked)
+        return family.from_preset(asked, asked.family.preset)
     options = asked.coefficients
     own = (options.alpha, options.beta, options.gamma) != (None, None, None)
     return family.from_coefficients(

@@ -2,6 +2,7 @@
 
     python -m nas.train runs/20250101-120000/best.json --dataset fashion_mnist
     python -m nas.train efficientnet-b0 --recipe efficientnet --dataset imagenet2012
+    python -m nas.train efficientnetv2-b0 --progressive --dataset ...
     python -m nas.train efficientnet-lite0 --init weights.pth --head-only --dataset ...
     python -m nas.train --resume runs/20250101-120000
 
@@ -23,7 +24,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
 import tyro
@@ -55,8 +56,9 @@ _FILE, _DIR = tyro.conf.arg(metavar="FILE"), tyro.conf.arg(metavar="DIR")
 class Options:
     """What defines a run; kept in its folder."""
 
-    recipe: Literal["short", "efficientnet"] = "short"
-    """What the options below default to: for small data, or EfficientNet's own. By
+    recipe: recipes.RecipeName = "short"
+    """What the options below default to: for small data, EfficientNet's own, or
+    EfficientNetV2's for S, M and L, which grows images and regularization in stages. By
     default images are trained at the architecture's resolution, and with the recipe
     short at their own size where they all have one, from 32 pixels up to that."""
     dataset: Annotated[str, _NAME] = "patterns"
@@ -202,6 +204,7 @@ def _plan(
     network, report = initial.network(
         spec, options.init, seed=options.seed, stem=options.init_stem
     )
+    options.training.phases(len(dataset.train), spec)  # a ValueError here is in time
     folder = RunFolder(parsed.resume) if parsed.resume else None
     folder = folder or run_folder.create(parsed.output)
     stack.enter_context(folder.locked())

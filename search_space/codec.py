@@ -1,15 +1,17 @@
 """Architectures as JSON files, strictly read.
 
-    {"version": 1, "architecture": {...}, "found": {...}}
+    {"version": 2, "architecture": {...}, "found": {...}}
 
 `architecture` is an `ArchSpec`, field by field. `found`, which may be absent, is any
 JSON object that tells how the architecture was found; it is checked to be JSON and
 otherwise not looked at. `padding`, `norm_epsilon` and the head's `kind`, which came
 later, are written where they are not the default, so that other files stay what they
-were: a head without a kind is a classifier's.
+were: a head without a kind is a classifier's. `version` is the lowest that has all of
+the architecture: 2 with stages of kind `fused_mbconv`, else 1, which has none.
 `architecture.schema.json` describes the file to editors and to other programs. It is
 generated: `python -m search_space.codec` prints it. The schema cannot say that the
-resolution must be at least the total stride, nor how many layers there may be in all.
+resolution must be at least the total stride, nor how many layers there may be in all,
+nor which stages a version has.
 """
 
 import dataclasses
@@ -28,6 +30,7 @@ from search_space import files
 from search_space.spec import (
     ArchSpec,
     ClassifierHead,
+    FusedMBConvStage,
     Head,
     Stage,
     Stem,
@@ -35,7 +38,7 @@ from search_space.spec import (
     shorten,
 )
 
-VERSION = 1
+VERSION = 2
 MAX_SIZE = 2**20  # characters; the longest spec allowed has some 20,000
 MAX_DEPTH = 64
 
@@ -50,7 +53,7 @@ class ArchitectureError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
 class _Document:
-    version: Literal[1]
+    version: Literal[1, 2]
     architecture: ArchSpec
     found: dict[str, JsonValue] | None = None
 
@@ -70,7 +73,7 @@ def dumps(spec: ArchSpec, found: Mapping[str, JsonValue] | None = None) -> str:
         refuse the text.
     """
     document: dict[str, Any] = {
-        "version": VERSION,
+        "version": max(map(version_of, spec.stages)),
         "architecture": to_json(spec),
     }
     if found is not None:
@@ -106,9 +109,21 @@ def loads(text: str) -> ArchSpec:
     """
     _parse(text)
     try:
-        return _DOCUMENT.validate_json(text).architecture
+        document = _DOCUMENT.validate_json(text)
     except ValidationError as error:
         raise ArchitectureError(explain(error)) from error
+    for i, stage in enumerate(document.architecture.stages):
+        if document.version < (needed := version_of(stage)):
+            raise ArchitectureError(
+                f"version must be {needed} for {stage.kind} in architecture.stages.{i},"
+                f' got {document.version}; write "version": {needed}'
+            )
+    return document.architecture
+
+
+def version_of(stage: Stage) -> int:
+    """Returns the first version of files that has stages of this kind."""
+    return 2 if isinstance(stage, FusedMBConvStage) else 1
 
 
 def load_file(path: pathlib.Path | str) -> ArchSpec:
@@ -167,9 +182,9 @@ def _parse(text: str) -> None:
     fields = cast("dict[str, object]", document)
     version = fields.get("version")
     # A boolean is equal to 1, and so is 1.0.
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise ArchitectureError(
-            f"version must be {VERSION}, got {shorten(version)};"
+            f"version must be from 1 to {VERSION}, got {shorten(version)};"
             f" a file of another version needs the program that wrote it"
         )
     if not _is_finite(found := fields.get("found")):

@@ -17,9 +17,8 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from search_space.scaling import (
-    EFFICIENTNET_ROUNDING,
-    Rounding,
-    round_resolution,
+    EFFICIENTNET_RULES,
+    ScalingRules,
     scale,
 )
 from search_space.spec import ArchSpec, explain
@@ -87,7 +86,7 @@ def member(
     spec: ArchSpec,
     coefficients: Coefficients,
     phi: float,
-    rounding: Rounding = EFFICIENTNET_ROUNDING,
+    rules: ScalingRules = EFFICIENTNET_RULES,
 ) -> ArchSpec:
     """Returns `spec` scaled by `phi`, named after both; rates are the baseline's.
 
@@ -101,10 +100,8 @@ def member(
             spec,
             depth=coefficients.alpha**phi,
             width=coefficients.beta**phi,
-            resolution=round_resolution(
-                spec.resolution, coefficients.gamma**phi, rounding.pixels
-            ),
-            rounding=rounding,
+            resolution=rules.resolution(spec.resolution, coefficients.gamma**phi),
+            rules=rules,
         )
         return dataclasses.replace(scaled, name=f"{spec.name}-phi{phi:g}")
     except ValidationError as error:
@@ -118,7 +115,7 @@ def largest_phi(
     spec: ArchSpec,
     coefficients: Coefficients,
     fits: Callable[[ArchSpec], bool],
-    rounding: Rounding = EFFICIENTNET_ROUNDING,
+    rules: ScalingRules = EFFICIENTNET_RULES,
 ) -> float:
     """Returns the largest phi, in thousandths, whose network fits.
 
@@ -130,7 +127,7 @@ def largest_phi(
       spec: the baseline.
       coefficients: how it is scaled.
       fits: says whether a network is small enough. A network that cannot exist is not.
-      rounding: of the sizes.
+      rules: of the sizes.
 
     Raises:
       ValueError: if the baseline itself does not fit.
@@ -140,7 +137,7 @@ def largest_phi(
 
     def fits_at(step: int) -> bool:
         try:
-            return fits(member(spec, coefficients, step / _STEPS_PER_PHI, rounding))
+            return fits(member(spec, coefficients, step / _STEPS_PER_PHI, rules))
         except ValueError:
             return False
 
@@ -167,7 +164,7 @@ def nearest(
     coefficients: Coefficients,
     size: Callable[[ArchSpec], float],
     wanted: float,
-    rounding: Rounding = EFFICIENTNET_ROUNDING,
+    rules: ScalingRules = EFFICIENTNET_RULES,
 ) -> Nearest:
     """Returns the network, larger or smaller than `spec`, nearest in size to `wanted`.
 
@@ -182,7 +179,7 @@ def nearest(
       size: of a network, above 0; raises a ValueError for one that cannot exist, which
         counts as too small where it was scaled down and as too large elsewhere.
       wanted: the size to come near to; nearest is meant in ratio.
-      rounding: of the sizes.
+      rules: of the sizes.
 
     Raises:
       ValueError: if there is no network at all near that size.
@@ -192,7 +189,7 @@ def nearest(
         return abs(math.log(size(found.spec) / wanted))
 
     def by_phi(step: int) -> float:
-        return size(member(spec, coefficients, step / _STEPS_PER_PHI, rounding))
+        return size(member(spec, coefficients, step / _STEPS_PER_PHI, rules))
 
     most = round(MAX_PHI * _STEPS_PER_PHI)
     first = _nearest_step(by_phi, -most, most, 0, wanted)
@@ -206,7 +203,7 @@ def nearest(
         phi = (first + away) / _STEPS_PER_PHI
         if not abs(phi) <= MAX_PHI:
             continue
-        for found in _widths(spec, coefficients, phi, size, wanted, rounding):
+        for found in _widths(spec, coefficients, phi, size, wanted, rules):
             if best is None or off(found) < off(best):
                 best = found
         if best is not None and off(best) < _NEAR:
@@ -221,7 +218,7 @@ def _widths(
     phi: float,
     size: Callable[[ArchSpec], float],
     wanted: float,
-    rounding: Rounding,
+    rules: ScalingRules,
 ) -> Iterator[Nearest]:
     """Yields the member of that phi, and the nearest of another width, if any."""
 
@@ -232,17 +229,15 @@ def _widths(
             spec,
             depth=coefficients.alpha**phi,
             width=coefficients.beta**phi * width,
-            resolution=round_resolution(
-                spec.resolution, coefficients.gamma**phi, rounding.pixels
-            ),
-            rounding=rounding,
+            resolution=rules.resolution(spec.resolution, coefficients.gamma**phi),
+            rules=rules,
         )
         name = f"{spec.name}-phi{phi:g}-width{width:g}"
         return Nearest(dataclasses.replace(scaled, name=name), phi, width)
 
     one = _STEPS_PER_PHI
     with contextlib.suppress(ValueError):
-        plain = member(spec, coefficients, phi, rounding)
+        plain = member(spec, coefficients, phi, rules)
         size(plain)
         yield Nearest(plain, phi, 1.0)
     step = _nearest_step(

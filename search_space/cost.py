@@ -18,8 +18,9 @@ training holds far more (`search_space.memory`).
 import functools
 from dataclasses import dataclass
 
-from search_space import layers
-from search_space.layers import Block, Layer, MapShape
+from search_space import layers, primitives
+from search_space.layers import Block, MapShape
+from search_space.primitives import Layer
 from search_space.spec import ArchSpec, Head, Stage, Stem
 
 _BYTES = 4  # float32
@@ -47,7 +48,7 @@ class Cost:
 
 def profile(spec: ArchSpec) -> Cost:
     """Returns the costs of `spec` at its own resolution, layer by layer."""
-    found = tuple(_layer_cost(layer) for layer in layers.layers(spec))
+    found = tuple(_layer_cost(layer) for layer in primitives.layers_of(spec))
     return Cost(
         num_macs=sum(cost.num_macs for cost in found),
         num_params=sum(cost.num_params for cost in found),
@@ -150,7 +151,7 @@ def _head_totals(
 def _block_totals(block: Block) -> tuple[int, int, int]:
     """Returns multiply-adds, parameters, and the size of the map that leaves."""
     macs = params = 0
-    for layer in layers.block_layers(block):
+    for layer in primitives.block_layers(block):
         macs += _macs(layer)
         params += _params(layer)
     return macs, params, block.out_size

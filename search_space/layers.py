@@ -1,4 +1,4 @@
-"""From an architecture to its layers, with every shape: the only shape inference.
+"""From an architecture to its blocks, with every shape: the only shape inference.
 
 A layer of stride s turns a side of n pixels into ceil(n / s), whatever its kernel and
 whichever the architecture's padding: kernels are odd, and `kernel // 2` on both sides
@@ -14,32 +14,19 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
 from search_space.spec import (
-    STEM_POOL_KERNEL,
     STEM_POOL_STRIDE,
     ArchSpec,
     BottleneckStage,
     ClassifierHead,
-    ConvStage,
+    FusedMBConvStage,
+    GatedStage,
     Head,
     MBConvStage,
-    SepConvStage,
     Stage,
     Stem,
 )
 
 LayerSkip = Literal["none", "identity", "pool", "projection"]
-Op = Literal[
-    "conv",
-    "depthwise_conv",
-    "dense",
-    "batch_norm",
-    "average_pool",
-    "global_average_pool",
-    "max_pool",
-    "scale",
-    "add",
-]
-
 _Map = TypeVar("_Map")
 
 
@@ -182,7 +169,7 @@ def stem_block(stem: Stem, *, in_channels: int, in_size: int) -> Block:
 
 def stage_blocks(stage: Stage, *, in_channels: int, in_size: int) -> tuple[Block, ...]:
     """Returns the layers of one stage alone: `layer0`, `layer1`, ..., none dropped."""
-    se_ratio = stage.se_ratio if isinstance(stage, ConvStage | MBConvStage) else 0.0
+    se_ratio = stage.se_ratio if isinstance(stage, GatedStage) else 0.0
     found: list[Block] = []
     channels, size = in_channels, in_size
     for i in range(stage.repeats):
@@ -249,7 +236,7 @@ def _layer_skip(stage: Stage, in_channels: int, stride: int) -> LayerSkip:
             return "none"
         case "bottleneck":
             return "identity" if same_shape else "projection"
-        case "conv" | "mbconv":
+        case "conv" | "mbconv" | "fused_mbconv":
             if stage.skip == "none":
                 return "none"
             if same_shape:
@@ -257,182 +244,22 @@ def _layer_skip(stage: Stage, in_channels: int, stride: int) -> LayerSkip:
             return "pool" if stage.skip == "pool" else "none"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
-    """A primitive operation on one image. Activations and dropout have none of theirs.
+def inner_channels(block: Block) -> int:
+    """Channels that a layer expands to, or narrows to, before it writes its own.
 
-    Attributes:
-      name: the block's name and its own: `stage0.layer0.expand`.
-      op: `scale` multiplies a map by squeeze-and-excitation's gates.
-      in_channels: channels of the map it reads.
-      in_size: its side in pixels.
-      out_channels: channels of the map it writes; `add` cuts or zero-pads its second
-        operand to them.
-      out_size: its side in pixels.
-      kernel: side of the window; the whole map for `global_average_pool`.
-      stride: in both directions.
-      bias: whether a bias is added.
-      held: elements of other maps that must stay in memory meanwhile: the input that
-        will be added later, the map that squeeze-and-excitation will scale.
+    Those that it reads, where it does neither.
     """
-
-    name: str
-    op: Op
-    in_channels: int
-    in_size: int
-    out_channels: int
-    out_size: int
-    kernel: int = 1
-    stride: int = 1
-    bias: bool = False
-    held: int = 0
-
-
-def layers(spec: ArchSpec) -> tuple[Layer, ...]:
-    """Returns every primitive layer of `spec` in the order of execution."""
-    return tuple(layer for block in blocks(spec) for layer in block_layers(block))
-
-
-def block_layers(block: Block) -> tuple[Layer, ...]:
-    """Returns the primitive layers of one block in the order of execution."""
-    tape = _Tape(block)
     match block.spec:
-        case Stem() as stem:
-            tape.conv("conv", stem.channels, stem.kernel, block.stride)
-            if stem.pool:
-                tape.append(
-                    "pool",
-                    "max_pool",
-                    out_size=block.out_size,
-                    kernel=STEM_POOL_KERNEL,
-                    stride=STEM_POOL_STRIDE,
-                )
-        case ConvStage() as stage:
-            tape.conv("conv", stage.channels, stage.kernel, block.stride)
-            tape.squeeze_excite()
-        case SepConvStage() as stage:
-            tape.depthwise(stage.kernel)
-            tape.conv("pointwise", stage.channels)
-        case MBConvStage() as stage:
-            if stage.expansion > 1:
-                tape.conv("expand", block.in_channels * stage.expansion)
-            tape.depthwise(stage.kernel)
-            tape.squeeze_excite()
-            tape.conv("project", stage.channels)
+        case FusedMBConvStage(expansion_of="output") as stage:
+            return block.out_channels * stage.expansion
+        case MBConvStage() | FusedMBConvStage() as stage:
+            return block.in_channels * stage.expansion
         case BottleneckStage() as stage:
-            tape.conv("reduce", stage.bottleneck)
-            tape.conv("conv", stage.bottleneck, stage.kernel, block.stride)
-            tape.conv("expand", stage.channels)
-        case ClassifierHead() as head:
-            if head.channels is not None:
-                tape.conv("conv", head.channels)
-            tape.append("pool", "global_average_pool", out_size=1, kernel=block.in_size)
-            tape.append("classifier", "dense", channels=block.out_channels, bias=True)
-    tape.skip()
-    return tuple(tape.layers)
+            return stage.bottleneck
+        case _:
+            return block.in_channels
 
 
-class _Tape:
-    """Appends layers, each reading the map that the last one wrote."""
-
-    def __init__(self, block: Block) -> None:
-        self.layers: list[Layer] = []
-        self._block = block
-        self._channels = block.in_channels
-        self._size = block.in_size
-        self._input_held = False
-        self._held = 0
-
-    def append(
-        self,
-        name: str,
-        op: Op,
-        *,
-        channels: int | None = None,
-        out_size: int | None = None,
-        kernel: int = 1,
-        stride: int = 1,
-        bias: bool = False,
-    ) -> None:
-        """Appends a layer; channels and size stay as they are unless given."""
-        layer = Layer(
-            name=f"{self._block.name}.{name}",
-            op=op,
-            in_channels=self._channels,
-            in_size=self._size,
-            out_channels=self._channels if channels is None else channels,
-            out_size=self._size if out_size is None else out_size,
-            kernel=kernel,
-            stride=stride,
-            bias=bias,
-            held=self._held + (self._input if self._input_held else 0),
-        )
-        self.layers.append(layer)
-        if len(self.layers) == 1:  # the first reads the block's input: counted there
-            self._input_held = self._block.skip != "none"
-        self._channels, self._size = layer.out_channels, layer.out_size
-
-    @property
-    def _input(self) -> int:
-        return self._block.in_channels * self._block.in_size**2
-
-    def conv(self, name: str, channels: int, kernel: int = 1, stride: int = 1) -> None:
-        """Appends a convolution without a bias, and its batch norm."""
-        self.append(
-            name,
-            "conv",
-            channels=channels,
-            out_size=out_size(self._size, stride),
-            kernel=kernel,
-            stride=stride,
-        )
-        self.append(f"{name}_bn", "batch_norm")
-
-    def depthwise(self, kernel: int) -> None:
-        """Appends a depthwise convolution with the block's stride, and batch norm."""
-        self.append(
-            "depthwise",
-            "depthwise_conv",
-            out_size=self._block.out_size,
-            kernel=kernel,
-            stride=self._block.stride,
-        )
-        self.append("depthwise_bn", "batch_norm")
-
-    def squeeze_excite(self) -> None:
-        """Appends the layers of squeeze-and-excitation, if the block has it."""
-        if not self._block.se_hidden:
-            return
-        channels, size = self._channels, self._size
-        self.append("se_pool", "global_average_pool", out_size=1, kernel=size)
-        self._held = channels * size**2
-        self.append("se_reduce", "conv", channels=self._block.se_hidden, bias=True)
-        self.append("se_expand", "conv", channels=channels, bias=True)
-        self._size, self._held = size, channels  # the gates, while the map is scaled
-        self.append("se_scale", "scale")
-        self._held = 0
-
-    def skip(self) -> None:
-        """Appends the layers of the skip path, which read the input, and the sum."""
-        block = self._block
-        if block.skip == "none":
-            return
-        output = self._channels * self._size**2
-        operand = self._input
-        self._channels, self._size = block.in_channels, block.in_size
-        self._input_held, self._held = False, output
-        if block.skip == "pool":
-            self.append(
-                "skip_pool",
-                "average_pool",
-                out_size=block.out_size,
-                kernel=block.stride,
-                stride=block.stride,
-            )
-            operand = block.in_channels * block.out_size**2
-        elif block.skip == "projection":
-            self.conv("projection", block.out_channels, 1, block.stride)
-            operand = output
-        self._channels, self._size = block.out_channels, block.out_size
-        self._held = operand
-        self.append("add", "add")
+def fused_strides(stage: FusedMBConvStage, stride: int) -> tuple[int, int]:
+    """Strides of the expansion and of the projection, where the layer's is `stride`."""
+    return (stride, 1) if stage.stride_on == "expansion" else (1, stride)

@@ -29,8 +29,8 @@ and its compiled code.
 import itertools
 from dataclasses import dataclass
 
-from search_space import cost, layers
-from search_space.layers import Layer
+from search_space import cost, primitives
+from search_space.primitives import Layer
 from search_space.spec import ArchSpec
 
 _BYTES = 4  # float32
@@ -91,7 +91,7 @@ def training(spec: ArchSpec, *, batch_size: int, optimizer_slots: int) -> Memory
 
 def _peak_in_training(spec: ArchSpec) -> int:
     """Elements live at the worst layer of one image's backward pass."""
-    found = layers.layers(spec)
+    found = primitives.layers_of(spec)
     following = (*found[1:], None)
     kept = itertools.accumulate(map(_kept, found, following))
     return max(

@@ -30,75 +30,48 @@ A space of one's own takes a few lines. The choices of a stage are passed by nam
 >>> [stage.repeats for stage in small.decode((0, 0, 2, 1, 0, 0, 0, 0, 1)).stages]
 [3, 1, 2]
 
+A choice that does not matter under others says so in `needs`, and one may be that
+there is no such stage:
+
+>>> def build(layers, kernel):
+...     if layers == 0:
+...         return None
+...     return MBConvStage(
+...         channels=96, stride=1, expansion=6, kernel=kernel, repeats=layers
+...     )
+>>> last = StageChoices(
+...     choices={"layers": (0, 1), "kernel": (3, 5)},
+...     build=build,
+...     needs={"kernel": {"layers": (1,)}},
+... )
+>>> longer = dataclasses.replace(SPACE, stages=(*SPACE.stages, last))
+>>> longer.size == 3 * SPACE.size
+True
+>>> longer.canonical((0,) * 9 + (0, 1)) == (0,) * 11
+True
+
 In a file `my_spaces.py` it goes by the name `my_spaces:SPACE` wherever a space is
 asked for (`search_space.spaces.load`).
 """
 
 import dataclasses
-import fnmatch
 import functools
 import hashlib
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import SupportsIndex
 
 from pydantic import ValidationError
 
+from search_space.decisions import Choice, Decision, restricted
 from search_space.spec import ArchSpec, Stage, explain, shorten, with_dropout
+from search_space.stage_choices import StageChoices, StageTable, Tokens, tabulate
 
-Choice = int | float | str
-Tokens = tuple[int, ...]
-
-# All combinations of a stage are made at once; MnasNet's have 432.
-MAX_COMBINATIONS = 100_000
+Conditions = tuple[tuple[tuple[int, Tokens], ...], ...]
 
 _DIGEST_SIZE = 5  # bytes: a million names clash once in two such sets
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Decision:
-    """One choice among `choices`; `name` is as in `stage3.kernel`, from stage 0."""
-
-    name: str
-    choices: tuple[Choice, ...]
-
-    def __post_init__(self) -> None:
-        if not self.choices:
-            raise ValueError(f"{self.name} must offer at least one choice")
-        for choice in self.choices:
-            # A boolean equals 0 or 1, and a NaN not even itself: neither can be found
-            # again by its value.
-            unfit = isinstance(choice, float) and not math.isfinite(choice)
-            if unfit or isinstance(choice, bool):
-                raise ValueError(
-                    f"choices of {self.name} must be integers, finite numbers or"
-                    f" strings, got {choice!r}"
-                )
-        if len(set(self.choices)) < len(self.choices):
-            raise ValueError(f"choices of {self.name} must differ, got {self.choices}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class StageChoices:
-    """What one stage may be: the choices by name, and what is built of their values.
-
-    `build` takes one value of each of `choices` by keyword. Different values must
-    give different stages, or an architecture would have more than one encoding.
-    """
-
-    choices: Mapping[str, tuple[Choice, ...]]
-    build: Callable[..., Stage]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _StageTable:
-    """Every combination of one stage's choices, both ways."""
-
-    stages: Mapping[Tokens, Stage]
-    tokens: Mapping[Stage, Tokens]
-    digests: Mapping[Tokens, bytes]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +81,7 @@ class SearchSpace:
     Attributes:
       name: begins the names of its architectures.
       base: gives stem, head, activation, resolution and all else but the stages.
-      stages: the choices of each stage.
+      stages: the choices of each stage. The last may be left out by its choices.
 
     Raises:
       ValueError: when it is made, if any of its architectures would be impossible or
@@ -120,10 +93,20 @@ class SearchSpace:
     stages: tuple[StageChoices, ...]
 
     def __post_init__(self) -> None:
+        for i, table in enumerate(self._tables):
+            if None in table.tokens and not 0 < i == len(self.stages) - 1:
+                raise ValueError(
+                    f"space {self.name}: stage{i} must never be None; only the last of"
+                    " several stages may be left out"
+                )
         # The two rules that concern all stages at once hold everywhere if they hold
         # for the largest strides and for the most layers.
         for size in (operator.attrgetter("stride"), operator.attrgetter("repeats")):
-            largest = tuple(max(table.tokens, key=size) for table in self._tables)
+            largest = tuple(
+                max(table.present, key=size)
+                for table in self._tables
+                if any(table.present)
+            )
             try:
                 name = f"{self.name}-{bytes(_DIGEST_SIZE).hex()}"  # the length of one
                 dataclasses.replace(self.base, name=name, stages=largest)
@@ -140,35 +123,76 @@ class SearchSpace:
         """Number of values of each token, in order; all a controller needs."""
         return tuple(len(decision.choices) for decision in self.decisions)
 
+    @functools.cached_property
+    def conditions(self) -> Conditions:
+        """What each decision needs in order to matter, as numbers; () for none at all.
+
+        Of each decision, in order: positions of earlier ones, each with the tokens one
+        of which it must have.
+        """
+        found: list[tuple[tuple[int, Tokens], ...]] = []
+        for stage in self.stages:
+            names, first = list(stage.choices), len(found)
+            found += [
+                tuple(
+                    (
+                        first + names.index(other),
+                        tuple(map(stage.choices[other].index, values)),
+                    )
+                    for other, values in stage.needs.get(name, {}).items()
+                )
+                for name in names
+            ]
+        return tuple(found) if any(found) else ()
+
     @property
+    def offered(self) -> tuple[tuple[Stage | None, ...], ...]:
+        """Every stage that there may be at each place; None where none may."""
+        return tuple(tuple(table.tokens) for table in self._tables)
+
+    @functools.cached_property
     def size(self) -> int:
         """Number of architectures, all different."""
-        return math.prod(self.num_choices)
+        return math.prod(len(table.tokens) for table in self._tables)
+
+    @functools.cached_property
+    def entropy(self) -> float:
+        """Nats of drawing every decision that matters uniformly."""
+        return sum(table.entropy for table in self._tables)
+
+    def canonical(self, tokens: Iterable[SupportsIndex]) -> Tokens:
+        """Returns the tokens of the same architecture with 0 where they do not matter.
+
+        Raises:
+          ValueError: as `decode`.
+        """
+        parts = zip(self._tables, self._divided(tokens), strict=True)
+        canonical = (table.canonical[own] for table, own in parts)
+        return tuple(itertools.chain.from_iterable(canonical))
 
     def decode(self, tokens: Iterable[SupportsIndex]) -> ArchSpec:
         """Returns the architecture; its name is the space's and a digest of the stages.
 
         Args:
-          tokens: one index for each decision; a row of an integer array will do.
+          tokens: one index for each decision; a row of an integer array will do. Those
+            that do not matter may be any.
 
         Raises:
           ValueError: if the length or any token is out of range.
         """
-        rest = self._checked(tokens)
         stages: list[Stage] = []
         digest = hashlib.blake2s(digest_size=_DIGEST_SIZE)
-        for table, decisions in zip(
-            self._tables, self._decisions_by_stage, strict=True
-        ):
-            own, rest = rest[: len(decisions)], rest[len(decisions) :]
-            stages.append(table.stages[own])
-            digest.update(table.digests[own])
+        for table, own in zip(self._tables, self._divided(tokens), strict=True):
+            stage = table.stages[canonical := table.canonical[own]]
+            digest.update(table.digests[canonical])
+            if stage is not None:
+                stages.append(stage)
         return dataclasses.replace(
             self.base, name=f"{self.name}-{digest.hexdigest()}", stages=tuple(stages)
         )
 
     def encode(self, spec: ArchSpec) -> Tokens:
-        """Returns the tokens of `spec`, the inverse of `decode`.
+        """Returns the canonical tokens of `spec`, the inverse of `decode`.
 
         What does not tell architectures of a space apart is not looked at: name,
         resolution, input channels, classes, dropout and stochastic depth.
@@ -191,13 +215,16 @@ class SearchSpace:
                 f"padding and norm_epsilon must be those of space {self.name}, {mine};"
                 f" got {(spec.padding, spec.norm_epsilon)}"
             )
-        if len(spec.stages) != len(self.stages):
+        stages: tuple[Stage | None, ...] = spec.stages
+        if len(stages) == len(self.stages) - 1 and None in self._tables[-1].tokens:
+            stages += (None,)
+        if len(stages) != len(self.stages):
             raise ValueError(
                 f"space {self.name} has {len(self.stages)} stages,"
                 f" got {len(spec.stages)}"
             )
         found: Tokens = ()
-        for i, (stage, table) in enumerate(zip(spec.stages, self._tables, strict=True)):
+        for i, (stage, table) in enumerate(zip(stages, self._tables, strict=True)):
             if stage not in table.tokens:
                 raise ValueError(
                     f"stages.{i} must be one of the {len(table.tokens)} that space"
@@ -219,55 +246,16 @@ class SearchSpace:
           ValueError: if a pattern fits no decision, a decision does not offer a
             value, or no choice remains.
         """
-        kept = {decision.name: decision.choices for decision in self.decisions}
-        for pattern, values in choices.items():
-            kept |= self._narrowed(kept, pattern, values)
+        kept = restricted(self.decisions, choices, f"space {self.name}")
         return dataclasses.replace(
             self,
             stages=tuple(
-                StageChoices(
-                    choices={name: kept[f"stage{i}.{name}"] for name in stage.choices},
-                    build=stage.build,
+                stage.restricted(
+                    {name: kept[f"stage{i}.{name}"] for name in stage.choices}
                 )
                 for i, stage in enumerate(self.stages)
             ),
         )
-
-    def _narrowed(
-        self,
-        kept: Mapping[str, tuple[Choice, ...]],
-        pattern: str,
-        values: Sequence[Choice],
-    ) -> dict[str, tuple[Choice, ...]]:
-        names = [name for name in kept if fnmatch.fnmatchcase(name, pattern)]
-        if not names:
-            raise ValueError(
-                f"{pattern!r} must fit a decision of space {self.name}:"
-                f" {', '.join(kept)}"
-            )
-        offered = [
-            choice
-            for decision in self.decisions
-            if decision.name in names
-            for choice in decision.choices
-        ]
-        for value in values:
-            if value not in offered:
-                raise ValueError(
-                    f"{pattern} must be one of"
-                    f" {', '.join(map(str, dict.fromkeys(offered)))}, got {value!r}"
-                )
-        narrowed = {
-            name: tuple(choice for choice in kept[name] if choice in values)
-            for name in names
-        }
-        for name, choices in narrowed.items():
-            if not choices:
-                raise ValueError(
-                    f"{name} must keep one of {', '.join(map(str, kept[name]))},"
-                    f" and {pattern} leaves {', '.join(map(str, values)) or 'nothing'}"
-                )
-        return narrowed
 
     @functools.cached_property
     def _decisions_by_stage(self) -> tuple[tuple[Decision, ...], ...]:
@@ -280,13 +268,20 @@ class SearchSpace:
         )
 
     @functools.cached_property
-    def _tables(self) -> tuple[_StageTable, ...]:
+    def _tables(self) -> tuple[StageTable, ...]:
         return tuple(
-            _tabulate(f"stage{i}", decisions, stage)
+            tabulate(f"stage{i}", decisions, stage)
             for i, (decisions, stage) in enumerate(
                 zip(self._decisions_by_stage, self.stages, strict=True)
             )
         )
+
+    def _divided(self, tokens: Iterable[SupportsIndex]) -> Iterator[Tokens]:
+        """Yields the tokens of each stage, checked."""
+        rest = self._checked(tokens)
+        for decisions in self._decisions_by_stage:
+            yield rest[: len(decisions)]
+            rest = rest[len(decisions) :]
 
     def _checked(self, tokens: Iterable[SupportsIndex]) -> Tokens:
         try:
@@ -308,71 +303,3 @@ class SearchSpace:
                     f"token of {decision.name} must be from 0 to {num - 1}, got {token}"
                 )
         return found
-
-
-def _tabulate(
-    where: str, decisions: Sequence[Decision], stage: StageChoices
-) -> _StageTable:
-    num = math.prod(len(decision.choices) for decision in decisions)
-    if num > MAX_COMBINATIONS:
-        raise ValueError(
-            f"{where} must have at most {MAX_COMBINATIONS} combinations of choices,"
-            f" got {num}; divide it into two stages"
-        )
-    stages: dict[Tokens, Stage] = {}
-    tokens: dict[Stage, Tokens] = {}
-    for own in itertools.product(*(range(len(d.choices)) for d in decisions)):
-        chosen = [d.choices[token] for d, token in zip(decisions, own, strict=True)]
-        values = dict(zip(stage.choices, chosen, strict=True))
-        try:
-            built = stage.build(**values)
-        except ValidationError as error:
-            raise ValueError(f"{where} with {values}: {explain(error)}") from error
-        if built in tokens:
-            raise ValueError(
-                f"{where} must be a different stage for different choices, got the"
-                f" same for tokens {tokens[built]} and {own}: {built}"
-            )
-        stages[own], tokens[built] = built, own
-    return _StageTable(
-        stages=stages,
-        tokens=tokens,
-        digests={own: repr(built).encode() for own, built in stages.items()},
-    )
-
-
-def parse_restrictions(texts: Iterable[str]) -> dict[str, tuple[Choice, ...]]:
-    """Returns `SearchSpace.restrict`'s argument from `NAME=VALUE,VALUE...` texts.
-
-    What reads as a number is one.
-
-    >>> parse_restrictions(["stage3.kernel=3,5", "*.skip=none", "*.se_ratio=0.25"])
-    {'stage3.kernel': (3, 5), '*.skip': ('none',), '*.se_ratio': (0.25,)}
-
-    Raises:
-      ValueError: if a text is not of that form, or a name comes twice.
-    """
-    found: dict[str, tuple[Choice, ...]] = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        choices = tuple(_parse_choice(value.strip()) for value in values.split(","))
-        if not (name.strip() and equals) or "" in choices:
-            raise ValueError(
-                f"a restriction must read NAME=VALUE,VALUE... as in stage3.kernel=3,5;"
-                f" got {text!r}"
-            )
-        if name.strip() in found:
-            raise ValueError(
-                f"{name.strip()} must be restricted once, got {text!r} too"
-            )
-        found[name.strip()] = choices
-    return found
-
-
-def _parse_choice(text: str) -> Choice:
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text

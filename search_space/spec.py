@@ -130,6 +130,44 @@ class MBConvStage:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class FusedMBConvStage:
+    """Inverted residuals whose kxk expansion does the depthwise convolution's work.
+
+    Expand kxk - BN - activation, squeeze-and-excite, project 1x1 - BN. When `expansion`
+    is 1: squeeze-and-excite, one kxk - BN - activation. So EfficientNetV2's TensorFlow
+    code (https://arxiv.org/abs/2104.00298, figure 2).
+
+    `stride_on` and `expansion_of` are for EfficientNet-EdgeTPU, whose TensorFlow code
+    strides in the projection, and whose first stage expands the channels that it writes
+    instead of those that it reads.
+    """
+
+    kind: Literal["fused_mbconv"] = "fused_mbconv"
+    channels: Channels
+    kernel: Kernel
+    stride: Stride
+    expansion: Expansion
+    repeats: Repeats
+    se_ratio: Ratio = 0.0
+    skip: Skip = "identity"
+    stride_on: Literal["expansion", "projection"] = "expansion"
+    expansion_of: Literal["input", "output"] = "input"
+
+    @model_validator(mode="after")
+    def _check_single(self) -> Self:
+        if self.expansion == 1 and (self.stride_on, self.expansion_of) != (
+            "expansion",
+            "input",
+        ):
+            raise PydanticCustomError(
+                "one_convolution",
+                "must have stride_on and expansion_of at their defaults where expansion"
+                " is 1: there is one convolution",
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class BottleneckStage:
     """ResNet bottlenecks: 1x1, kxk with the stride, 1x1, added to the shortcut.
 
@@ -146,9 +184,11 @@ class BottleneckStage:
 
 
 Stage = Annotated[
-    ConvStage | SepConvStage | MBConvStage | BottleneckStage,
+    ConvStage | SepConvStage | MBConvStage | FusedMBConvStage | BottleneckStage,
     Field(discriminator="kind"),
 ]
+GatedStage = ConvStage | MBConvStage | FusedMBConvStage
+"""Those that may have squeeze-and-excitation, and choose their skip."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

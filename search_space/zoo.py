@@ -2,26 +2,27 @@
 
 They pad and normalize as their TensorFlow references do. A name with `-pytorch` behind
 it is the same network with PyTorch's padding and epsilon, which weights need that were
-trained there: timm's without `tf_` in their name.
+trained there: timm's without `tf_` in their name. With that padding a projection that
+strides reads what a strided expansion would have written alone: there the expansion
+strides, as in timm.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 
-from search_space.scaling import (
-    EFFICIENTNET,
-    EFFICIENTNET_LITE,
-    Preset,
-    apply_preset,
-)
+from search_space import efficientnetv2
+from search_space.scaling import PRESETS, apply_preset
 from search_space.spec import (
     PYTORCH_NORM_EPSILON,
     ArchSpec,
     BottleneckStage,
     ClassifierHead,
+    FusedMBConvStage,
     MBConvStage,
     SepConvStage,
     Skip,
+    Stage,
     Stem,
 )
 
@@ -30,7 +31,8 @@ PYTORCH = "-pytorch"
 
 def names() -> tuple[str, ...]:
     """Returns the names that `load` knows; it knows each with `-pytorch` behind too."""
-    return (*EFFICIENTNET, *EFFICIENTNET_LITE, *_OTHERS)
+    scaled = (PRESETS[family].rows for family in _BASES)
+    return (*itertools.chain.from_iterable(scaled), *_OTHERS)
 
 
 def has(name: str) -> bool:
@@ -49,31 +51,33 @@ def load(name: str) -> ArchSpec:
       ValueError: if there is none of that name; the message lists those there are.
     """
     if name.endswith(PYTORCH) and has(name):
-        return dataclasses.replace(
-            load(name.removesuffix(PYTORCH)),
-            name=name,
-            padding="symmetric",
-            norm_epsilon=PYTORCH_NORM_EPSILON,
-        )
-    if name in EFFICIENTNET:
-        return _scaled(_efficientnet_b0(), name, EFFICIENTNET[name])
-    if name in EFFICIENTNET_LITE:
-        return _scaled(
-            _efficientnet_lite0(), name, EFFICIENTNET_LITE[name], fixed_ends=True
-        )
+        return _as_pytorch(load(name.removesuffix(PYTORCH)))
     if name in _OTHERS:
         return _OTHERS[name]()
+    for family, base in _BASES.items():
+        if name in PRESETS[family].rows:
+            scaled = apply_preset(PRESETS[family], name, base())
+            return dataclasses.replace(scaled, name=name)
     raise ValueError(
         f"network must be one of {', '.join(names())}, got {name[:100]!r}; each of them"
         f" may have {PYTORCH} behind it"
     )
 
 
-def _scaled(
-    base: ArchSpec, name: str, preset: Preset, *, fixed_ends: bool = False
-) -> ArchSpec:
-    scaled = apply_preset(preset, base, fixed_ends=fixed_ends)
-    return dataclasses.replace(scaled, name=name)
+def _as_pytorch(spec: ArchSpec) -> ArchSpec:
+    return dataclasses.replace(
+        spec,
+        name=spec.name + PYTORCH,
+        stages=tuple(map(_striding_early, spec.stages)),
+        padding="symmetric",
+        norm_epsilon=PYTORCH_NORM_EPSILON,
+    )
+
+
+def _striding_early(stage: Stage) -> Stage:
+    if isinstance(stage, FusedMBConvStage):
+        return dataclasses.replace(stage, stride_on="expansion")
+    return stage
 
 
 # Expansion, kernel, stride, channels, repeats, squeeze-and-excitation, skip.
@@ -237,7 +241,15 @@ def _resnet_50() -> ArchSpec:
     )
 
 
+# What each of `PRESETS` scales.
+_BASES: dict[str, Callable[[], ArchSpec]] = {
+    "efficientnet": _efficientnet_b0,
+    "efficientnet-lite": _efficientnet_lite0,
+    "efficientnetv2": efficientnetv2.b0,
+    "efficientnet-edgetpu": efficientnetv2.edgetpu_s,
+}
 _OTHERS: dict[str, Callable[[], ArchSpec]] = {
+    **efficientnetv2.NETWORKS,
     "mnasnet-a1": _mnasnet_a1,
     "mnasnet-b1": _mnasnet_b1,
     "mobilenet-v1": _mobilenet_v1,

@@ -6,9 +6,14 @@ large ones and strong.
 """
 
 import dataclasses
+from typing import Literal
 
 import jax
 from jaxtyping import Array
+
+Growth = Literal["paper", "code"]
+"""How resolution grows over n stages: to i / (n - 1) of the way in stage i, from 0 on,
+as EfficientNetV2's paper has it; or to (i + 1) / n, rounded down, as its code."""
 
 
 @jax.tree_util.register_dataclass
@@ -44,3 +49,46 @@ class Phase:
     resolution: int
     steps: int
     strengths: Strengths
+
+
+def growing(
+    first: Phase, last: Phase, *, stages: int, growth: Growth = "paper"
+) -> tuple[Phase, ...]:
+    """Returns the stages of a run that grows from one phase to another.
+
+    Strengths grow linearly, from those of `first` to those of `last`. Each stage has an
+    equal share of the steps of both; the last one what is left over.
+
+    >>> none = Strengths()
+    >>> first, last = (Phase(resolution=r, steps=5, strengths=none) for r in (128, 300))
+    >>> [phase.resolution for phase in growing(first, last, stages=4)]
+    [128, 185, 243, 300]
+    >>> [phase.resolution for phase in growing(first, last, stages=4, growth="code")]
+    [171, 214, 257, 300]
+    """
+    steps = first.steps + last.steps
+    found: list[Phase] = []
+    for stage in range(stages):
+        share = stage / (stages - 1)
+        if growth == "paper":
+            resolution = round(_between(first.resolution, last.resolution, share))
+        else:
+            way = (stage + 1) / stages
+            resolution = int(_between(first.resolution, last.resolution, way))
+        own = steps // stages + (steps % stages if stage == stages - 1 else 0)
+        strengths = Strengths(
+            **{
+                field.name: _between(
+                    getattr(first.strengths, field.name),
+                    getattr(last.strengths, field.name),
+                    share,
+                )
+                for field in dataclasses.fields(Strengths)
+            }
+        )
+        found.append(Phase(resolution=resolution, steps=own, strengths=strengths))
+    return tuple(found)
+
+
+def _between(first: float, last: float, share: float) -> float:
+    return first + (last - first) * share

@@ -65,7 +65,9 @@ def search(
         return
     ours = {**OURS, **ABLATIONS}[method]
     optimize(
-        controller.build(ours.name, num_choices=num_choices, **ours.options),
+        controller.build(
+            ours.name, num_choices=num_choices, conditions=(), **ours.options
+        ),
         evaluate,
         num_trials=num_children,
         batch_size=ours.batch_size,

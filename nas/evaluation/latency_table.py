@@ -9,7 +9,7 @@ taken off each and added once.
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +19,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from search_space import codec, files, layers
-from search_space.space import SearchSpace, StageChoices
+from search_space.space import SearchSpace
 from search_space.spec import (
     MAX_RESOLUTION,
     ArchSpec,
     ClassifierHead,
     ConvStage,
-    Stage,
     Stem,
     explain,
 )
@@ -124,11 +123,12 @@ def blocks_of(space: SearchSpace, resolution: int) -> dict[str, layers.Block]:
     )
     found = [stem]
     maps = {stem.output}
-    for offered in space.stages:
+    for offered in space.offered:
         entering, maps = maps, set[layers.MapShape]()
-        for stage, (channels, size) in itertools.product(
-            _stages(offered), sorted(entering)
-        ):
+        for stage, (channels, size) in itertools.product(offered, sorted(entering)):
+            if stage is None:
+                maps.add(layers.MapShape(channels, size))
+                continue
             own = layers.stage_blocks(stage, in_channels=channels, in_size=size)
             found += own[:2]  # the others are as the second
             maps.add(own[-1].output)
@@ -241,11 +241,6 @@ def load(path: Path) -> LatencyTable:
             f"{path}: latencies must be finite and not negative; build it again"
         )
     return table
-
-
-def _stages(offered: StageChoices) -> Iterator[Stage]:
-    for values in itertools.product(*offered.choices.values()):
-        yield offered.build(**dict(zip(offered.choices, values, strict=True)))
 
 
 def _network_block(block: layers.Block, base: ArchSpec) -> NetworkBlock:

@@ -36,6 +36,7 @@ from nas.study.metrics import COUNTED, Metric
 from nas.study.proposals import Proposals
 from nas.study.reward import Reward
 from nas.study.study import Decoder, Listener, Study
+from search_space.space import SearchSpace
 from trainers.runtime import compilation
 
 
@@ -313,6 +314,7 @@ def _study(started: Started) -> Generator[Study]:
                 setup.controller,
                 seed=setup.seed,
                 rewards_per_update=setup.rewards_per_update,
+                space=setup.space if isinstance(setup.space, SearchSpace) else None,
             ),
             reward=setup.reward,
             metrics=setup.evaluator.metrics,

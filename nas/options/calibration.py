@@ -33,7 +33,7 @@ class CalibrationOptions:
     """Which architectures are trained, and at which cheaper budgets."""
 
     space: Annotated[str, _NAME] = "mbconv"
-    """The space to be searched: mbconv, mnasnet, accel-nasbench, or your own."""
+    """The space to be searched: as of nas.search."""
     restrict: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="DECISION=CHOICES"),

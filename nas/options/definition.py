@@ -26,7 +26,8 @@ from nas.study import reward
 from nas.study.metrics import ACCURACY, LATENCY_MS, NUM_MACS, Metric, by_name
 from nas.study.reward import Reward
 from search_space import references, spaces
-from search_space.space import SearchSpace, parse_restrictions
+from search_space.decisions import parse_restrictions
+from search_space.space import SearchSpace
 from trainers.child import ChildConfig
 
 # How values are called in --help.
@@ -82,7 +83,7 @@ class SearchOptions:
     reward a unit and not a limit: a search may end far from it, and at_target.json is
     the most accurate network within it. --reward hard or absolute aim at it."""
     space: Annotated[str, _NAME] = "mbconv"
-    """The search space: mbconv, mnasnet, accel-nasbench, or one of your own."""
+    """mbconv, mnasnet, accel-nasbench, efficientnetv2, or a space of your own."""
     restrict: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(metavar="DECISION=CHOICES"),

@@ -15,7 +15,7 @@ from nas.options.definition import EvaluationOptions
 from nas.options.quantity import format_bytes, format_flops, parse_bytes, parse_flops
 from search_space import compound
 from search_space.compound import Coefficients
-from search_space.scaling import Rounding
+from search_space.scaling import ScalingRules
 from search_space.spec import ArchSpec
 from trainers.child import ChildConfig
 
@@ -66,7 +66,15 @@ class FamilyOptions:
     """The largest member with at most so many multiply-adds: 1B, 800M."""
     target_memory: _Bytes = None
     """The largest member that takes at most so much memory: 2GB, 512MiB."""
-    preset: Literal["efficientnet", "efficientnet-lite"] | None = None
+    preset: (
+        Literal[
+            "efficientnet",
+            "efficientnet-lite",
+            "efficientnet-edgetpu",
+            "efficientnetv2",
+        ]
+        | None
+    ) = None
     """Published coefficients and dropout for each member, in place of the formula."""
     memory_for: Literal["training", "inference"] = "training"
     """What --target-memory is to hold."""
@@ -76,11 +84,21 @@ class FamilyOptions:
     """Scaled channel counts are multiples of this."""
     resolution_multiple: Annotated[int, _COUNT] = 4
     """Scaled resolutions are multiples of this."""
+    max_resolution: Annotated[int | None, _COUNT] = None
+    """Scaled resolutions are at most this: EfficientNetV2's are 480."""
+    later_depth: Annotated[float, _NUMBER] = 0.0
+    """How much more later stages grow in depth, as EfficientNetV2's do: the first by
+    alpha^phi, the last by that to the power of 1 + X."""
 
     @property
-    def rounding(self) -> Rounding:
-        """To what sizes are rounded. Raises ValueError for what is no multiple."""
-        return Rounding(channels=self.channel_multiple, pixels=self.resolution_multiple)
+    def rules(self) -> ScalingRules:
+        """How sizes follow from factors. Raises ValueError for impossible ones."""
+        return ScalingRules(
+            channels=self.channel_multiple,
+            pixels=self.resolution_multiple,
+            max_resolution=self.max_resolution,
+            later_depth=self.later_depth,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,10 +179,13 @@ def check(family: FamilyOptions, coefficients: CoefficientOptions) -> None:
             "trains; add it, or drop them"
         )
     own = [coefficients.alpha, coefficients.beta, coefficients.gamma]
-    if family.preset and (coefficients.search_coefficients or own != [None] * 3):
+    rules = family.max_resolution is not None or family.later_depth != 0
+    if family.preset and (
+        coefficients.search_coefficients or own != [None] * 3 or rules
+    ):
         raise ValueError(
             "--preset brings coefficients of its own; drop it, or drop --alpha, --beta,"
-            " --gamma and --search-coefficients"
+            " --gamma, --search-coefficients, --max-resolution and --later-depth"
         )
     if coefficients.search_coefficients and own != [None] * 3:
         raise ValueError(

@@ -17,11 +17,13 @@ from nas.study.metrics import Metric
 from nas.study.trial import CompletedTrial
 from search_space import layers
 from search_space.compound import Coefficients
-from search_space.space import Choice, Decision
+from search_space.decisions import Choice, Decision
 from search_space.spec import (
     ArchSpec,
     BottleneckStage,
     ConvStage,
+    FusedMBConvStage,
+    GatedStage,
     MBConvStage,
     SepConvStage,
     Stage,
@@ -205,7 +207,7 @@ def _run_colors() -> Iterator[str]:
     return itertools.cycle((BLUE, ORANGE, GREEN, _OTHER_KERNEL, GREY))
 
 
-def entropy(policy: Sequence[Entry], num_choices: Sequence[int]) -> go.Figure:
+def entropy(policy: Sequence[Entry], uniform: float) -> go.Figure:
     """The policy's entropy over time, beside that of drawing every choice alike."""
     figure = go.Figure(layout=LAYOUT | {"height": 260})
     figure.add_scatter(
@@ -216,7 +218,7 @@ def entropy(policy: Sequence[Entry], num_choices: Sequence[int]) -> go.Figure:
         hovertemplate="%{y:.2f} nats after %{x} children<extra></extra>",
     )
     figure.add_hline(
-        y=sum(math.log(count) for count in num_choices),
+        y=uniform,
         line={"dash": "dash", "color": GREY},
         annotation_text="every choice alike",
         annotation_position="bottom right",
@@ -314,7 +316,7 @@ def architecture(spec: ArchSpec) -> go.Figure:
     figure = go.Figure(layout=LAYOUT | {"barmode": "overlay", "bargap": 0.15})
     figure.add_bar(
         x=names,
-        y=[_inner_channels(block) for block in blocks],
+        y=[layers.inner_channels(block) for block in blocks],
         marker={"color": [_color(block) for block in blocks], "opacity": 0.25},
         name="channels inside",
         hovertemplate="%{y} channels inside<extra>%{x}</extra>",
@@ -324,9 +326,9 @@ def architecture(spec: ArchSpec) -> go.Figure:
         y=[block.out_channels for block in blocks],
         marker={
             "color": [_color(block) for block in blocks],
-            "pattern": {"shape": ["/" if block.se_hidden else "" for block in blocks]},
+            "pattern": {"shape": [_pattern(block) for block in blocks]},
         },
-        name="channels out (hatched: squeeze-and-excitation)",
+        name="channels out",
         hovertemplate="%{y} channels out<extra>%{x}</extra>",
     )
     position = 0
@@ -351,7 +353,7 @@ def architecture(spec: ArchSpec) -> go.Figure:
         position += stage.repeats
     figure.update_layout(height=360, showlegend=False)
     figure.update_xaxes(showticklabels=False)  # the stages are numbered above
-    tallest = max(max(_inner_channels(b), b.out_channels) for b in blocks)
+    tallest = max(max(layers.inner_channels(b), b.out_channels) for b in blocks)
     figure.update_yaxes(title="channels", range=[0, 1.15 * tallest])
     return figure
 
@@ -366,6 +368,8 @@ def describe_stage(stage: Stage) -> str:
     match stage:
         case MBConvStage():
             kind = f"MBConv{stage.expansion}"
+        case FusedMBConvStage():
+            kind = f"Fused-MBConv{stage.expansion}"
         case SepConvStage():
             kind = "separable"
         case ConvStage():
@@ -373,7 +377,7 @@ def describe_stage(stage: Stage) -> str:
         case BottleneckStage():
             kind = f"bottleneck {stage.bottleneck}"
     parts = [kind, f"{stage.kernel}x{stage.kernel}"]
-    if isinstance(stage, ConvStage | MBConvStage) and stage.se_ratio:
+    if isinstance(stage, GatedStage) and stage.se_ratio:
         parts.append(f"SE {stage.se_ratio:g}")
     parts.append(f"{stage.channels} channels")
     if stage.stride > 1:
@@ -382,14 +386,11 @@ def describe_stage(stage: Stage) -> str:
     return ", ".join(parts)
 
 
-def _inner_channels(block: layers.Block) -> int:
-    match block.spec:
-        case MBConvStage():
-            return block.in_channels * block.spec.expansion
-        case BottleneckStage():
-            return block.spec.bottleneck
-        case _:
-            return block.in_channels
+def _pattern(block: layers.Block) -> str:
+    """Hatched for squeeze-and-excitation, dotted for Fused-MBConv, crossed for both."""
+    if isinstance(block.spec, FusedMBConvStage):
+        return "x" if block.se_hidden else "."
+    return "/" if block.se_hidden else ""
 
 
 def _color(block: layers.Block) -> str:

@@ -170,8 +170,9 @@ function download({ name, stages, ...found }) {
   const architecture = {
     ...networks.base, name, stages: stages.map((stage) => networks.stages[stage].spec),
   };
+  const version = Math.max(...stages.map((stage) => networks.stages[stage].version));
   const text = JSON.stringify(
-    { version: 1, architecture, found: { ...found, ...networks.found } }, null, 2);
+    { version, architecture, found: { ...found, ...networks.found } }, null, 2);
   const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   const link = element("a", "", { href: address, download: `${name}.json` });
   link.click();

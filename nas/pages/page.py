@@ -20,7 +20,8 @@ import plotly.offline
 
 ARCHITECTURE_LEGEND = (
     "A bar is a layer, as high as it has channels; pale: channels inside the block. "
-    "Blue: 3x3 kernels, orange: 5x5, green: 7x7. Hatched: squeeze-and-excitation."
+    "Blue: 3x3 kernels, orange: 5x5, green: 7x7. Hatched: squeeze-and-excitation, "
+    "dotted: Fused-MBConv, crossed: both."
 )
 
 # Those of plotly's figures; texts from a run are escaped, and hold none.

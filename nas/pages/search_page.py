@@ -5,8 +5,10 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
+from controller.conditions import active
 from nas.monitoring import policy_log
 from nas.monitoring.display import format_seconds
 from nas.options import definition
@@ -117,13 +119,13 @@ class SearchPage:
             note = (
                 f"How often each choice was proposed among the last {_LATE} children."
             )
-            shares = _shares([child.tokens for child in late], self._space.num_choices)
+            shares = _shares([child.tokens for child in late], self._space)
         return [
             Section(
                 id="entropy",
                 heading="Entropy of the policy",
                 figure=(
-                    drawing.entropy(policy, self._space.num_choices) if policy else None
+                    drawing.entropy(policy, self._space.entropy) if policy else None
                 ),
             ),
             Section(
@@ -195,6 +197,7 @@ class SearchPage:
                         {
                             "text": drawing.describe_stage(stage),
                             "spec": codec.to_json(stage),
+                            "version": codec.version_of(stage),
                         }
                     )
             self._decoded[tokens] = spec.name, [self._texts[s] for s in spec.stages]
@@ -239,15 +242,22 @@ def _titles(metrics: Sequence[Metric]) -> list[str]:
 
 
 def _shares(
-    sequences: Sequence[tuple[int, ...]], num_choices: tuple[int, ...]
+    sequences: Sequence[tuple[int, ...]], space: SearchSpace
 ) -> list[list[float]]:
-    """How often each choice occurs among the sequences, decision by decision."""
+    """How often each choice occurs among the sequences in which its decision matters.
+
+    By decision; 0 where it never mattered.
+    """
     if not sequences:
         return []
-    columns = zip(*sequences, strict=True)
+    tokens, counts = np.array(sequences, np.int32), space.num_choices
+    matters = active(counts, space.conditions, tokens)
     return [
-        [column.count(choice) / len(column) for choice in range(count)]
-        for column, count in zip(columns, num_choices, strict=True)
+        [
+            float(np.sum(used & (column == choice)) / max(1, used.sum()))
+            for choice in range(count)
+        ]
+        for column, used, count in zip(tokens.T, matters.T, counts, strict=True)
     ]
 
 

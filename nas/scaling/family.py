@@ -24,7 +24,7 @@ from nas.runs.run_folder import RunFolder
 from nas.scaling.network_list import spread
 from search_space import codec, compound, cost, files, memory
 from search_space.compound import Coefficients
-from search_space.scaling import EFFICIENTNET, EFFICIENTNET_LITE, apply_preset
+from search_space.scaling import PRESETS, apply_preset
 from search_space.spec import ArchSpec
 
 
@@ -55,28 +55,26 @@ class Family:
     members: tuple[Member, ...]
 
 
-def from_preset(definition: FamilyDefinition) -> Family:
-    """Returns the baseline scaled by each row of the published table it names.
+def from_preset(definition: FamilyDefinition, preset: str) -> Family:
+    """Returns the baseline scaled by each row of a table of `scaling.PRESETS`.
 
     Raises:
       ValueError: if a row makes a network that cannot exist.
     """
-    lite = definition.family.preset == "efficientnet-lite"
-    rows = EFFICIENTNET_LITE if lite else EFFICIENTNET
-    base = definition.base
+    presets, base = PRESETS[preset], definition.base
     members = []
-    for name, row in rows.items():
-        label = name.removeprefix("efficientnet-")
+    for name in presets.rows:
+        label = name.rpartition("-")[2]
         # The baseline of the table itself gets the published names.
-        own = name if base.name in rows else f"{base.name}-{label}"
-        spec = apply_preset(row, base, fixed_ends=lite)
+        own = name if base.name in presets.rows else f"{base.name}-{label}"
+        spec = apply_preset(presets, name, base)
         members.append(
             Member(label=label, spec=dataclasses.replace(spec, name=own), phi=None)
         )
     return Family(
         definition=definition,
         coefficients=None,
-        found=f"the published rows of {definition.family.preset}",
+        found=f"the published rows of {preset}",
         members=tuple(members),
     )
 
@@ -102,7 +100,7 @@ def from_coefficients(
     members = tuple(
         Member(
             label=f"phi-{phi:g}",
-            spec=compound.member(base, coefficients, phi, options.rounding),
+            spec=compound.member(base, coefficients, phi, options.rules),
             phi=phi,
             accuracies=tuple(accuracies.get(phi, ())),
         )
@@ -150,7 +148,7 @@ def _within_targets(definition: FamilyDefinition, coefficients: Coefficients) ->
             or memory_of(definition, spec).total <= options.target_memory
         )
 
-    return compound.largest_phi(base, coefficients, fits, options.rounding)
+    return compound.largest_phi(base, coefficients, fits, options.rules)
 
 
 def write(folder: RunFolder, family: Family) -> None:

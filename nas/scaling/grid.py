@@ -98,8 +98,8 @@ def plan(definition: FamilyDefinition) -> Grid:
     points = compound.grid(options.grid_step, options.tolerance)
     for point in points:  # whichever wins, its family can be made
         family.from_coefficients(definition, point, found="")
-    rounding = definition.family.rounding
-    members = [compound.member(base, point, 1.0, rounding) for point in points]
+    rules = definition.family.rules
+    members = [compound.member(base, point, 1.0, rules) for point in points]
     return Grid(
         definition=definition,
         points=points,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.interface import Controller, HasPolicy, PolicySummary
+from search_space.space import SearchSpace
 
 # How often the controller is asked anew when it repeats itself.
 _MAX_ASKS = 4
@@ -30,7 +31,8 @@ class SnapshotError(ValueError):
 class Proposals:
     """Suggestions of a controller that is told of `rewards_per_update` at a time.
 
-    `suggest` never waits for a result, and never returns the same tokens twice. The
+    `suggest` never waits for a result, and never returns the same tokens twice, nor
+    others that differ only where `space` says that they do not matter. The
     controller is asked for `rewards_per_update` proposals at once; those not yet used
     when it learns something are dropped, so that suggestions are as fresh as can be.
     It is a deterministic function of the seed and of the order of calls.
@@ -42,9 +44,14 @@ class Proposals:
     """
 
     def __init__(
-        self, controller: Controller[Any], *, seed: int, rewards_per_update: int
+        self,
+        controller: Controller[Any],
+        *,
+        seed: int,
+        rewards_per_update: int,
+        space: SearchSpace | None = None,
     ) -> None:
-        """Starts a run.
+        """Starts a run; without a space every token always matters.
 
         Raises:
           ValueError: if `rewards_per_update` is below 1 or the seed does not fit 32
@@ -58,10 +65,10 @@ class Proposals:
         self._state = controller.init(seed)
         self._seed = seed
         self._rewards_per_update = rewards_per_update
-        self._space_size = math.prod(controller.num_choices)
-        self._unseen: Iterator[Tokens] = itertools.product(
-            *map(range, controller.num_choices)
-        )
+        self._space = space
+        counts = controller.num_choices
+        self._space_size = math.prod(counts) if space is None else space.size
+        self._unseen: Iterator[Tokens] = itertools.product(*map(range, counts))
         self._queue: list[Tokens] = []
         self._seen: set[Tokens] = set()
         self._pending: dict[Tokens, None] = {}  # a set in order of insertion
@@ -136,8 +143,9 @@ class Proposals:
           ValueError: if tokens are none of the space, or a reward is not finite.
         """
         given = list(results)
-        for tokens, reward in given:
-            _check_reward(tokens, reward)
+        for told, reward in given:
+            _check_reward(told, reward)
+            tokens = self._canonical(told)
             self._seen.add(tokens)
             self._pending.pop(tokens, None)
             self._take(tokens, reward)
@@ -251,7 +259,7 @@ class Proposals:
                 self._rewards_per_update,
                 _rows(self._pending, len(self.num_choices)),
             )
-            self._queue = [tuple(row) for row in asked.tolist()]
+            self._queue = [self._canonical(tuple(row)) for row in asked.tolist()]
         while self._queue:
             last = self._queue.pop(0)
             if last not in self._seen:
@@ -269,11 +277,15 @@ class Proposals:
             tries = np.tile(tokens, (_TRIES_PER_DISTANCE, 1))
             moved = np.take_along_axis(tries, changed, axis=1) + steps
             np.put_along_axis(tries, changed, moved % counts[changed], axis=1)
-            for found in map(tuple, tries.tolist()):
+            for found in map(self._canonical, map(tuple, tries.tolist())):
                 if found not in self._seen:
                     return found
         # What was seen stays seen, so the enumeration never has to start over.
-        return next(found for found in self._unseen if found not in self._seen)
+        every = map(self._canonical, self._unseen)
+        return next(found for found in every if found not in self._seen)
+
+    def _canonical(self, tokens: Tokens) -> Tokens:
+        return tokens if self._space is None else self._space.canonical(tokens)
 
 
 def _check_reward(tokens: Tokens, reward: float | None) -> None:

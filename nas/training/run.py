@@ -120,8 +120,9 @@ class Run:
         say("Reading", f"{len(plan.dataset.train):,} images at {size} pixels")
         self._loader = data_loader(plan.dataset, size, config.framing)
         self._step = self._step_on(self._loader)
+        self._places = {size: (self._loader, self._step)}
         num_examples = len(plan.dataset.train)
-        self._phases = config.phases(num_examples, plan.spec.resolution)
+        self._phases = config.phases(num_examples, plan.spec)
         self._rates = config.learning_rates(num_examples)
         self._steps_per_epoch = max(1, round(num_examples / config.batch_size))
         self._state = self._step.initial()
@@ -156,9 +157,13 @@ class Run:
                 done=self._done, num_steps=self.num_steps, clock=self._clock
             )
             ends = itertools.accumulate(phase.steps for phase in self._phases)
-            for phase, end in zip(self._phases, ends, strict=True):
+            for number, (phase, end) in enumerate(
+                zip(self._phases, ends, strict=True), 1
+            ):
                 if self._done >= end:
                     continue
+                if len(self._phases) > 1:
+                    self._say_stage(number, phase, end)
                 entered = self._entered(phase, end)
                 while self._done < end:
                     self._segment(entered, last, best, board)
@@ -181,11 +186,26 @@ class Run:
 
     def _say_compiling(self) -> None:
         plan = self._plan
+        sizes = dict.fromkeys(phase.resolution for phase in self._phases)
         self._say(
             "Compiling",
             f"the training step of {plan.spec.name} for {plan.config.batch_size} images"
-            f" of {plan.spec.resolution} pixels, then the evaluation: about a minute on"
-            " a CPU, more for a large network, seconds where the cache has it",
+            f" of {', then '.join(map(str, sizes))} pixels, and the evaluation: about a"
+            " minute each on a CPU, more for a large network, seconds where the cache"
+            " has it",
+        )
+
+    def _say_stage(self, number: int, phase: Phase, end: int) -> None:
+        strengths, own = phase.strengths, self._plan.spec.head.dropout
+        parts = [f"{phase.resolution} pixels", f"dropout {strengths.dropout * own:.2g}"]
+        if self._plan.config.randaugment_ops:
+            parts.append(f"RandAugment {strengths.randaugment:.3g}")
+        for name in ("mixup", "cutmix"):
+            if value := getattr(strengths, name):
+                parts.append(f"{name} {value:.2g}")
+        self._say(
+            "Stage",
+            f"{number} of {len(self._phases)}, to step {end}: {', '.join(parts)}",
         )
 
     def _resume(self, last: Checkpoints, best: Checkpoints | None) -> SummaryWriter:
@@ -217,11 +237,7 @@ class Run:
         )
 
     def _entered(self, phase: Phase, end: int) -> _Entered:
-        loader, step = self._loader, self._step
-        if phase.resolution != self._plan.spec.resolution:
-            framing = self._plan.config.framing
-            loader = data_loader(self._plan.dataset, phase.resolution, framing)
-            step = self._step_on(loader)
+        loader, step = self._at(phase.resolution)
         batches = loader.train_batches(
             batch_size=self._plan.config.batch_size,
             steps=self.num_steps,
@@ -229,6 +245,15 @@ class Run:
             start=self._done,
         )
         return _Entered(phase=phase, end=end, step=step, batches=batches)
+
+    def _at(self, resolution: int) -> tuple[DataLoader, JittedStep]:
+        """Returns what trains at a resolution; the last one asked for is kept."""
+        if resolution not in self._places:
+            framing = self._plan.config.framing
+            loader = data_loader(self._plan.dataset, resolution, framing)
+            own = {self._plan.spec.resolution: (self._loader, self._step)}
+            self._places = own | {resolution: (loader, self._step_on(loader))}
+        return self._places[resolution]
 
     def _segment(
         self,

@@ -21,6 +21,7 @@ from search_space.spec import (
     BottleneckStage,
     ClassifierHead,
     ConvStage,
+    FusedMBConvStage,
     MBConvStage,
     SepConvStage,
     Stem,
@@ -61,6 +62,18 @@ def every_kind(activation="swish"):
             ),
             SepConvStage(channels=12, kernel=3, stride=2, repeats=1),
             BottleneckStage(channels=16, bottleneck=4, kernel=3, stride=1, repeats=2),
+            FusedMBConvStage(
+                channels=16,
+                kernel=3,
+                stride=1,
+                expansion=2,
+                repeats=1,
+                se_ratio=0.25,
+                stride_on="projection",
+            ),
+            FusedMBConvStage(
+                channels=16, kernel=3, stride=1, expansion=1, repeats=1, se_ratio=0.25
+            ),
         ),
         head=ClassifierHead(channels=24),
     )

@@ -59,7 +59,7 @@ def test_table_shows_shares(capsys):
             ["efficientnet-b0", "--clock", "processor", "--cores", "2"],
             "so --cores must be 1, got 2",
         ),
-        (["--build-table", "mbcon"], "mbconv, mnasnet, accel-nasbench"),
+        (["--build-table", "mbcon"], "mbconv, mnasnet, accel-nasbench, efficientnetv2"),
     ],
 )
 def test_bad_values_end_in_one_line(capsys, arguments, told):

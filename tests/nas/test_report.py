@@ -117,6 +117,20 @@ def test_the_report_shows_what_the_journal_holds(folder, capsys):
     assert networks["stages"][2]["text"] == third
 
 
+def test_the_page_knows_which_version_of_files_a_stage_is_of(folder):
+    """What is downloaded from it says the version of its latest stage."""
+    options = Definition(search=definition.SearchOptions(space="efficientnetv2"))
+    tokens = (0, 1, *[0] * 26)  # the first stage is fused, and there is no seventh
+    only = completed(0, accuracy=0.5, num_macs=10, tokens=tokens)
+    write_journal(folder, [only], options=options)
+    assert report.main([str(folder.path)]) == 0
+    page = Page(folder.report.read_text())
+    stages = page.data["networks"]["stages"]
+    kinds = [(stage["spec"]["kind"], stage["version"]) for stage in stages]
+    assert kinds == [("fused_mbconv", 2)] + [("mbconv", 1)] * 5
+    assert "Fused-MBConv1, 3x3, 24 channels, 1 layer" in page.cells
+
+
 def test_choices_are_shown_as_often_as_they_were_proposed_of_late(folder):
     other = SPACE.encode(zoo.load("efficientnet-b0"))
     other = (other[0] ^ 1, *other[1:])

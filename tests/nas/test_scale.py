@@ -35,12 +35,36 @@ def family(tmp_path, *arguments):
     return record, specs
 
 
-@pytest.mark.parametrize("name", ["efficientnet", "efficientnet-lite"])
-def test_presets_are_the_published_networks(tmp_path, name):
-    base = "efficientnet-b0" if name == "efficientnet" else "efficientnet-lite0"
+@pytest.mark.parametrize(
+    ("name", "base", "members"),
+    [
+        ("efficientnet", "efficientnet-b0", 8),
+        ("efficientnet-lite", "efficientnet-lite0", 5),
+        ("efficientnet-edgetpu", "efficientnet-edgetpu-s", 3),
+        ("efficientnetv2", "efficientnetv2-b0", 4),
+    ],
+)
+def test_presets_are_the_published_networks(tmp_path, name, base, members):
     _, specs = family(tmp_path, base, "--preset", name)
     assert specs == [zoo.load(spec.name) for spec in specs]
-    assert len(specs) == (8 if name == "efficientnet" else 5)
+    assert len(specs) == members
+    assert {spec.name for spec in specs} <= set(zoo.names())
+
+
+def test_v2s_family_keeps_to_480_pixels_and_grows_in_its_late_stages(tmp_path):
+    rules = ["--max-resolution", "480", "--later-depth", "1"]
+    _, (first, second, third) = family(
+        tmp_path, "efficientnetv2-s", "--phi", "0,1,3", *rules
+    )
+    assert first.stages == zoo.load("efficientnetv2-s").stages
+    # 384 * 1.15 = 441.6, nearest multiple of 4; 384 * 1.52 = 584.
+    assert (second.resolution, third.resolution) == (440, 480)
+    growth = [
+        new.repeats / old.repeats
+        for new, old in zip(third.stages, first.stages, strict=True)
+    ]
+    assert growth[0] < growth[2] < growth[5]
+    assert "Fused-MBConv4, 3x3" in (tmp_path / "out" / "family.html").read_text()
 
 
 def test_members_by_the_formula(tmp_path):
@@ -119,6 +143,10 @@ def test_the_largest_member_within_targets(tmp_path, targets):
         (["efficientnet-b0", "--preset", "efficientnet", "--alpha", "1.2"], "--preset"),
         (["efficientnet-b0", "--memory-batch", "0"], "--memory-batch must be at least"),
         (["efficientnet-b0", "--channel-multiple", "0"], "multiples of 1 or more"),
+        (["efficientnet-b0", "--max-resolution", "200"], "baseline's 224"),
+        (["efficientnet-b0", "--later-depth", "-1"], "must be from 0 to 10, got -1"),
+        (["efficientnet-b0", "--preset", "efficientnet", "--later-depth", "1"],
+         "--max-resolution and --later-depth"),
         (["efficientnet-b0", "--search-coefficients", "--alpha", "1.2"], "finds alpha"),
         (["efficientnet-b0", "--search-coefficients", "--grid-step", "0"], "(0, 1]"),
         (["efficientnet-b0", "--search-coefficients", "--grid-step", "0.3",

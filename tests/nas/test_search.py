@@ -43,7 +43,7 @@ def refused(capsys, *arguments):
         (["--children", "ten"], "--children"),
         (["--dataset", "digit"], "unknown data set 'digit'"),
         (["--dataset", "no/such/folder"], "no/such/folder"),
-        (["--space", "mbcon"], "mbconv, mnasnet, accel-nasbench"),
+        (["--space", "mbcon"], "mbconv, mnasnet, accel-nasbench, efficientnetv2"),
         (["--space", "no.such:space"], "importable"),
         (["--restrict", "stage3.kernel=9"], "must be one of 3, 5"),
         (["--restrict", "stage9.kernel=3"], "must fit a decision"),

@@ -99,8 +99,8 @@ def in_phases(*lengths, resolutions):
     """Returns `TrainingConfig.phases`, its one phase cut into several."""
     one = recipes.TrainingConfig.phases
 
-    def phases(config, num_examples, resolution):
-        (whole,) = one(config, num_examples, resolution)
+    def phases(config, num_examples, spec):
+        (whole,) = one(config, num_examples, spec)
         assert whole.steps == sum(lengths)
         return tuple(
             dataclasses.replace(whole, resolution=side, steps=steps)
@@ -132,6 +132,70 @@ def test_a_phase_has_its_own_resolution(whole, monkeypatch):
     assert len(losses) == 8
     assert abs(losses[0] - first[0]) > 1e-4  # other pixels, the same weights
     assert saved.load(whole.parent / "growing" / "model").spec.resolution == 8
+
+
+# Three stages of 15, 15 and 17 steps at 4, 6 and 8 pixels.
+PROGRESSIVE = [
+    *FLAGS,
+    *("--progressive", "--stages", "3", "--first-resolution", "4"),
+    *("--randaugment-ops", "1", "--randaugment-magnitude", "9"),
+]
+
+
+@pytest.fixture(scope="module")
+def grown(home):
+    """An uninterrupted progressive run, and what it said."""
+    command = [sys.executable, "-m", "nas.train", "tiny.json", "--output", "grown"]
+    done = subprocess.run(
+        [*command, *PROGRESSIVE], cwd=home, check=True, capture_output=True, text=True
+    )
+    return home / "grown", done.stdout
+
+
+def test_a_progressive_run_says_its_stages_and_leaves_the_whole_network(grown):
+    folder, said = grown
+    # Magnitude 5 to 9, mixup 0 to 0.2, CutMix 0 to 1, dropout 0.1 to 0.2.
+    assert [line for line in said.splitlines() if line.startswith("Stage ")] == [
+        "Stage       1 of 3, to step 15: 4 pixels, dropout 0.1, RandAugment 5",
+        "Stage       2 of 3, to step 30: 6 pixels, dropout 0.15, RandAugment 7,"
+        " mixup 0.1, cutmix 0.5",
+        "Stage       3 of 3, to step 47: 8 pixels, dropout 0.2, RandAugment 9,"
+        " mixup 0.2, cutmix 1",
+    ]
+    assert len(losses_in(folder / "losses.jsonl")) == 47
+    assert saved.load(folder / "model").spec.resolution == 8
+
+
+DIE_AT = (
+    "append = training._append_losses\n"
+    "def die(path, start, losses):\n"
+    "    append(path, start, losses)\n"
+    "    if start >= {at}: os.kill(os.getpid(), 9)\n"
+    "training._append_losses = die\n"
+)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(5, marks=pytest.mark.slow),
+        15,  # the first steps of the second stage
+        pytest.param(40, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_in_any_stage_and_resumed_gives_the_same_losses(grown, home, at):
+    script = f"{DIE}{DIE_AT.format(at=at)}train.main(sys.argv[1:])\n"
+    name = f"stage-{at}"
+    command = [sys.executable, "-c", script, "tiny.json", "--output", name]
+    done = subprocess.run([*command, *PROGRESSIVE], cwd=home, capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    assert train.main(["--resume", name, "--devices", "1"]) == 0
+    for file in ("losses.jsonl", "result.json"):
+        found, wanted = home / name / file, grown[0] / file
+        if file == "result.json":
+            assert found.read_text() == wanted.read_text()
+        else:
+            np.testing.assert_array_equal(losses_in(found), losses_in(wanted))
 
 
 DIE = (
@@ -397,6 +461,9 @@ def refused(capsys, *arguments):
     return error
 
 
+TINY_DIGITS = ["tiny.json", "--dataset", "digits", "--output", "refused"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -413,6 +480,20 @@ def refused(capsys, *arguments):
         (["tiny.json", "--init", "none.safetensors"], "none.safetensors"),
         (["tiny.json", "--devices", "64", "--output", "x64"], "got 64 of"),
         (["--resume", "nowhere"], "training.json"),
+        (["tiny.json", "--recipe", "efficientnetv3"], "efficientnetv2-m"),
+        (
+            [*TINY_DIGITS, "--progressive", "--first-resolution", "1"],
+            "first_resolution must be from 2, the total stride of tiny, to 8, where",
+        ),
+        (
+            [*TINY_DIGITS, "--train-share", "0.1"],
+            "train_share must leave at least 2 pixels",
+        ),
+        ([*TINY_DIGITS, "--progressive", "--stages", "1"], "stages must be from 2"),
+        (
+            [*TINY_DIGITS, "--progressive", "--epochs", "0.001"],
+            "stages must have a step each",
+        ),
     ],
 )
 def test_a_bad_value_ends_in_one_line(capsys, arguments, told):

@@ -19,7 +19,7 @@ SCHEMA = jsonschema.Draft202012Validator(json.loads(codec.SCHEMA_PATH.read_text(
 
 # One file with every kind of stage, and a record of how it was found.
 DOCUMENT = {
-    "version": 1,
+    "version": 2,
     "architecture": {
         "name": "all-kinds",
         "resolution": 64,
@@ -35,6 +35,9 @@ DOCUMENT = {
              "repeats": 2, "se_ratio": 0.25, "skip": "identity"},
             {"kind": "bottleneck", "channels": 32, "bottleneck": 8, "kernel": 3,
              "stride": 1, "repeats": 2},
+            {"kind": "fused_mbconv", "channels": 32, "kernel": 3, "stride": 1,
+             "expansion": 4, "repeats": 2, "se_ratio": 0.0, "skip": "identity",
+             "stride_on": "projection", "expansion_of": "output"},
         ],
         "head": {"channels": None, "dropout": 0.1},
         "drop_path": 0.2,
@@ -176,6 +179,24 @@ def test_a_file_of_an_earlier_version_is_read_and_written_as_it_was():
     assert codec.dumps(codec.loads(text), found) == text
 
 
+def test_the_version_is_the_lowest_that_has_every_stage():
+    plain, every = zoo.load("efficientnet-b0"), codec.loads(json.dumps(DOCUMENT))
+    written = [json.loads(codec.dumps(spec))["version"] for spec in (plain, every)]
+    assert written == [1, 2]
+    # What is new in a version may be left out of it.
+    text = codec.dumps(plain).replace('"version": 1', '"version": 2')
+    assert codec.loads(text) == plain
+
+
+def test_a_fused_stage_in_a_file_of_the_old_version_is_refused_with_the_remedy():
+    with pytest.raises(ArchitectureError) as caught:
+        codec.loads(_edited(["version"], 1))
+    assert str(caught.value) == (
+        "version must be 2 for fused_mbconv in architecture.stages.4, got 1; write"
+        ' "version": 2'
+    )
+
+
 def test_a_head_without_a_kind_is_a_classifiers():
     head = {"channels": None, "dropout": 0.1}
     assert DOCUMENT["architecture"]["head"] == head
@@ -204,7 +225,10 @@ def test_a_head_without_a_kind_is_a_classifiers():
          "architecture.stages.1.groups is not a known field, got 2"),
         (["architecture", "stages", 1, "kind"], "fused",
          "architecture.stages.1.kind must be one of 'conv', 'sepconv', 'mbconv',"
-         " 'bottleneck', got 'fused'"),
+         " 'fused_mbconv', 'bottleneck', got 'fused'"),
+        (["architecture", "stages", 4, "stride_on"], "both",
+         "architecture.stages.4.stride_on must be 'expansion' or 'projection', got"
+         " 'both'"),
         (["architecture", "activation"], "gelu",
          "architecture.activation must be 'relu', 'relu6' or 'swish', got 'gelu'"),
         (["architecture", "padding"], "valid",
@@ -216,12 +240,12 @@ def test_a_head_without_a_kind_is_a_classifiers():
         (["architecture", "resolution"], 15,
          "resolution must be at least the total stride 16, got 15; raise the"
          " resolution or stride less"),
-        (["version"], 2,
-         "version must be 1, got 2; a file of another version needs the program that"
-         " wrote it"),
+        (["version"], 3,
+         "version must be from 1 to 2, got 3; a file of another version needs the"
+         " program that wrote it"),
         (["version"], True,
-         "version must be 1, got True; a file of another version needs the program"
-         " that wrote it"),
+         "version must be from 1 to 2, got True; a file of another version needs the"
+         " program that wrote it"),
         (["found"], [1], "found must be an object, got [1]"),
         (["found", "reward"], float("inf"),
          "found must hold finite numbers only, got {'reward': inf, 'tokens': [0, 1]}"),
@@ -231,6 +255,13 @@ def test_message_names_field_rule_and_value(path, value, message):
     with pytest.raises(ArchitectureError) as caught:
         codec.loads(_edited(path, value))
     assert str(caught.value) == message
+
+
+def test_a_single_convolution_has_nothing_to_choose_for_its_stride():
+    with pytest.raises(
+        ArchitectureError, match=r"stages\.4 must have stride_on and ex"
+    ):
+        codec.loads(_edited(["architecture", "stages", 4, "expansion"], 1))
 
 
 def test_layers_of_all_stages_together_are_bounded():
@@ -278,7 +309,7 @@ def test_load_file_says_which_file(tmp_path: pathlib.Path):
     with pytest.raises(ArchitectureError, match=r"best\.json: text must be UTF-8"):
         codec.load_file(path)
     path.write_text("{}")
-    with pytest.raises(ArchitectureError, match=r"best\.json: version must be 1"):
+    with pytest.raises(ArchitectureError, match=r"best\.json: version must be from 1"):
         codec.load_file(path)
 
 
@@ -294,7 +325,7 @@ def test_schema_refuses_what_loads_refuses_field_by_field():
         (["architecture", "stages", 2, "kernel"], 4),
         (["architecture", "stages", 1, "groups"], 2),
         (["architecture", "head", "dropout"], 1.0),
-        (["version"], 2),
+        (["version"], 3),
     ):
         with pytest.raises(jsonschema.ValidationError):
             SCHEMA.validate(json.loads(_edited(path, value)))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from search_space import compound, cost, zoo
 from search_space.compound import Coefficients
+from search_space.scaling import ScalingRules
 
 B0 = zoo.load("efficientnet-b0")
 NETWORKS = [zoo.load(name) for name in zoo.names()]
@@ -28,6 +29,25 @@ def test_the_formula_does_not_give_the_presets():
     at_one = cost.num_macs(compound.member(B0, compound.PUBLISHED, 1.0))
     b1, b2 = (cost.num_macs(zoo.load(f"efficientnet-b{i}")) for i in (1, 2))
     assert abs(at_one - b2) < abs(at_one - b1)
+
+
+def test_efficientnetv2s_changes_by_hand():
+    """A cap on the resolution, and later stages that grow more (arXiv:2104.00298)."""
+    rules = ScalingRules(max_resolution=280, later_depth=1.0)
+    coefficients = Coefficients(alpha=2.0, beta=1.0, gamma=1.15)
+    one, two = (compound.member(B0, coefficients, phi, rules) for phi in (1.0, 2.0))
+    # 224 * 1.15 = 257.6 to a multiple of 4; 224 * 1.3225 = 296.2 is too much.
+    assert (one.resolution, two.resolution) == (256, 280)
+    # 1, 2, 2, 3, 3, 4, 1 times 2 to the power of 1 + i / 6: 2, 2.24, 2.52, 2.83, 3.17,
+    # 3.56 and 4, rounded up.
+    assert [s.repeats for s in one.stages] == [2, 5, 6, 9, 10, 15, 4]
+    plain = compound.member(B0, coefficients, 1.0)
+    assert [s.repeats for s in plain.stages] == [2, 4, 4, 6, 6, 8, 2]
+    assert [s.channels for s in one.stages] == [s.channels for s in plain.stages]
+    with pytest.raises(
+        ValueError, match="max_resolution must be at least the baseline"
+    ):
+        compound.member(B0, coefficients, 1.0, ScalingRules(max_resolution=223))
 
 
 def test_a_smaller_member_by_hand():

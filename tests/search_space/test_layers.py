@@ -13,6 +13,7 @@ from search_space.spec import (
     BottleneckStage,
     ClassifierHead,
     ConvStage,
+    FusedMBConvStage,
     MBConvStage,
     SepConvStage,
     Stage,
@@ -43,6 +44,12 @@ def _mbconv(**fields) -> MBConvStage:
             "se_ratio": 0.25,
         }
         | fields
+    )
+
+
+def _fused(**fields) -> FusedMBConvStage:
+    return FusedMBConvStage(
+        **{"channels": 32, "kernel": 3, "expansion": 4, "repeats": 2} | fields
     )
 
 
@@ -102,6 +109,10 @@ def test_squeeze_units_come_from_the_layers_input():
         ),
         (ConvStage(channels=32, kernel=3, stride=1, repeats=2), ["none", "none"]),
         (SepConvStage(channels=32, kernel=3, stride=1, repeats=2), ["none", "none"]),
+        (_fused(stride=2), ["none", "identity"]),
+        (_fused(stride=1), ["identity", "identity"]),
+        (_fused(stride=2, skip="pool"), ["pool", "identity"]),
+        (_fused(stride=1, skip="none"), ["none", "none"]),
         (
             BottleneckStage(channels=64, bottleneck=16, kernel=3, stride=1, repeats=2),
             ["projection", "identity"],
@@ -147,6 +158,10 @@ FEATURE_MAPS = {
     "mobilenet-v1": {
         2: (64, 112), 4: (128, 56), 8: (256, 28), 16: (512, 14), 32: (1024, 7)
     },
+    # Table 4 of arXiv:2104.00298.
+    "efficientnetv2-s": {
+        2: (24, 112), 4: (48, 56), 8: (64, 28), 16: (160, 14), 32: (256, 7)
+    },
     # conv2_x to conv5_x in table 1 of arXiv:1512.03385; conv1 is pooled in the stem.
     "resnet-50": {4: (256, 56), 8: (512, 28), 16: (1024, 14), 32: (2048, 7)},
 }  # fmt: skip
@@ -154,7 +169,7 @@ FEATURE_MAPS = {
 
 @pytest.mark.parametrize("name", FEATURE_MAPS)
 def test_feature_maps_are_those_of_the_published_tables(name):
-    maps = layers.feature_maps(zoo.load(name))
+    maps = layers.feature_maps(dataclasses.replace(zoo.load(name), resolution=224))
     assert {stride: block.output for stride, block in maps.items()} == FEATURE_MAPS[
         name
     ]

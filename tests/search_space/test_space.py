@@ -10,12 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_space import zoo
-from search_space.space import (
-    Decision,
-    SearchSpace,
-    StageChoices,
-    parse_restrictions,
-)
+from search_space.decisions import Decision, parse_restrictions
+from search_space.space import SearchSpace, StageChoices
 from search_space.spec import ConvStage, MBConvStage
 
 BASE = zoo.load("mobilenet-v2")
@@ -162,6 +158,73 @@ def test_a_restricted_space_is_the_part_of_the_space_that_agrees(data):
 def test_impossible_restrictions_are_refused(restriction, message):
     with pytest.raises(ValueError, match=message):
         OWN.restrict(restriction)
+
+
+def _stage_or_none(layers, kernel, skip):
+    if layers == 0:
+        return None
+    return MBConvStage(
+        channels=24, kernel=kernel, stride=1, expansion=3, repeats=layers, skip=skip
+    )
+
+
+# The kernel matters where there are layers, and the skip where the kernel is 5 besides.
+CONDITIONAL = StageChoices(
+    choices={"layers": (0, 1, 2), "kernel": (3, 5), "skip": ("identity", "none")},
+    build=lambda layers, kernel, skip: _stage_or_none(
+        layers, kernel, skip if kernel == 5 else "identity"
+    ),
+    needs={"kernel": {"layers": (1, 2)}, "skip": {"kernel": (5,)}},
+)
+OPTIONAL = _space(_mbconv({"kernel": (3, 5)}), CONDITIONAL)
+
+
+def test_what_does_not_matter_makes_no_other_architecture():
+    every = list(itertools.product(*map(range, OPTIONAL.num_choices)))
+    found = {tokens: OPTIONAL.decode(tokens) for tokens in every}
+    # By hand: no layers, or 1 or 2 with kernel 3, or with 5 and either skip.
+    assert OPTIONAL.size == 2 * (1 + 2 * (1 + 2)) == len(set(found.values()))
+    assert len({spec.name for spec in found.values()}) == OPTIONAL.size
+    for tokens, spec in found.items():
+        canonical = OPTIONAL.canonical(tokens)
+        assert OPTIONAL.encode(spec) == OPTIONAL.canonical(canonical) == canonical
+        assert found[canonical] == spec
+    # A skip needs a kernel that matters itself.
+    assert OPTIONAL.canonical((1, 0, 1, 1)) == (1, 0, 0, 0)
+    assert OPTIONAL.canonical((1, 2, 0, 1)) == (1, 2, 0, 0)
+    assert OPTIONAL.canonical((1, 2, 1, 1)) == (1, 2, 1, 1)
+    assert OPTIONAL.conditions == ((), (), ((1, (1, 2)),), ((2, (1,)),))
+    assert OWN.conditions == ()
+
+
+def test_restricting_what_others_need_restricts_their_needs():
+    without = OPTIONAL.restrict({"stage1.layers": (0,)})
+    assert without.size == 2
+    assert without.canonical((1, 0, 1, 1)) == (1, 0, 0, 0)
+    always = OPTIONAL.restrict({"stage1.layers": (2,), "*.kernel": (5,)})
+    assert always.size == 2
+    assert always.canonical((0, 0, 0, 1)) == (0, 0, 0, 1)
+
+
+def test_only_the_last_stage_may_be_left_out():
+    with pytest.raises(ValueError, match="stage0 must never be None; only the last of"):
+        _space(CONDITIONAL, _mbconv({}))
+    with pytest.raises(ValueError, match="stage0 must never be None"):
+        _space(CONDITIONAL)
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"layers": {"kernel": (3,)}}, "layers must need a choice before it, got kern"),
+        ({"kernel": {"width": (3,)}}, "kernel must need a choice before it, got width"),
+        ({"width": {"layers": (1,)}}, "width must need a choice before it, got layers"),
+        ({"kernel": {"layers": (1, 4)}}, r"are offered, \(0, 1, 2\), got 4"),
+    ],
+)
+def test_impossible_needs_are_refused(needs, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONDITIONAL, needs=needs)
 
 
 def test_restrictions_are_parsed_from_text():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import pathlib
 import sys
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_space import cost, layers, spaces, zoo
-from search_space.spec import ConvStage, MBConvStage
+from search_space import cost, layers, scaling, spaces, zoo
+from search_space.spec import ConvStage, FusedMBConvStage, MBConvStage
 
 SPACES = {name: spaces.load(name) for name in spaces.names()}
 
@@ -27,7 +28,7 @@ def _points(draw):
 @given(_points())
 def test_encode_inverts_decode(point):
     space, tokens = point
-    assert space.encode(space.decode(tokens)) == tokens
+    assert space.encode(space.decode(tokens)) == space.canonical(tokens)
 
 
 @settings(deadline=None)
@@ -41,7 +42,7 @@ def test_every_architecture_has_layers_that_join_and_a_cost(point):
             after.in_channels,
             after.in_size,
         )
-    assert found[-2].out_size == 7  # 224 / 32: no space changes strides
+    assert found[-2].out_size == math.ceil(spec.resolution / 32)
     whole = cost.profile(spec)
     assert (whole.num_macs, whole.num_params) == (
         cost.num_macs(spec),
@@ -71,6 +72,51 @@ def test_spaces_contain_the_networks_they_are_built_around(space, network):
     spec = zoo.load(network)
     tokens = SPACES[space].encode(spec)
     assert SPACES[space].decode(tokens).stages == spec.stages
+
+
+V2 = SPACES["efficientnetv2"]
+
+
+def test_efficientnetv2_contains_v2_s_before_b4s_depth_is_applied():
+    wanted = zoo.load("efficientnetv2-s")
+    choices = {
+        "*.kernel": (3,),
+        "stage[0-2].op": ("fused",),
+        "stage[3-5].op": ("mbconv",),
+        "stage0.expansion": (1,),
+        "stage[123].expansion": (4,),
+        "stage[45].expansion": (6,),
+        "stage6.layers": (0,),
+        **{
+            f"stage{i}.layers": (layers,) for i, layers in enumerate((1, 2, 2, 3, 5, 8))
+        },
+    }
+    one = V2.restrict(choices)
+    assert one.size == 1
+    found = one.decode((0,) * 28)
+    assert scaling.scale(found, depth=1.8).stages == wanted.stages
+    # Of B4's size, 4.4 billion multiply-adds, and of V2-B0's layers.
+    assert round(cost.num_macs(found) / 1e9, 1) == 3.9
+    b0 = zoo.load("efficientnetv2-b0")
+    assert [s.repeats for s in found.stages] == [s.repeats for s in b0.stages]
+
+
+def test_decisions_of_a_stage_without_layers_do_not_matter():
+    names = [decision.name for decision in V2.decisions]
+    assert names[24:] == [
+        f"stage6.{n}" for n in ("layers", "op", "kernel", "expansion")
+    ]
+    # Its three others need the first two of the three values of the decision at 24.
+    assert V2.conditions == ((),) * 25 + (((24, (1, 2)),),) * 3
+    assert V2.size == (3 * 2 * 2 * 3) ** 6 * (1 + 2 * 2 * 2 * 3)
+    without = V2.decode((0,) * 24 + (0, 1, 1, 2))
+    assert without == V2.decode((0,) * 28)
+    assert len(without.stages) == 6
+    assert V2.encode(without) == (0,) * 28
+    seventh = V2.decode((0,) * 24 + (2, 1, 1, 2)).stages[6]
+    assert seventh == FusedMBConvStage(
+        channels=448, kernel=5, stride=1, expansion=6, repeats=2
+    )
 
 
 def test_widths_differ_after_rounding():
@@ -120,7 +166,9 @@ def test_layers_are_those_of_the_network_plus_or_minus_one(name):
     "name", ["darts", "", ":", ":SPACE", ".own:SPACE", "a b:SPACE"]
 )
 def test_unknown_space_lists_the_known_ones(name):
-    with pytest.raises(ValueError, match=r"mbconv, mnasnet, accel-nasbench or module"):
+    with pytest.raises(
+        ValueError, match=r"mbconv, mnasnet, accel-nasbench, .*v2 or module"
+    ):
         spaces.load(name)
 
 

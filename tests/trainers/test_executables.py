@@ -15,6 +15,7 @@ from search_space.spec import (
     BottleneckStage,
     ClassifierHead,
     ConvStage,
+    FusedMBConvStage,
     MBConvStage,
     SepConvStage,
     Stem,
@@ -35,7 +36,7 @@ STRENGTHS = Strengths(weight_decay=1e-5, label_smoothing=0.1)
 
 
 def every_kind():
-    """Every stage, skip and unit there is, small."""
+    """Every skip and unit there is, small."""
     return ArchSpec(
         name="every-kind",
         resolution=16,
@@ -71,6 +72,16 @@ def every_kind():
         head=ClassifierHead(channels=32, dropout=0.2),
         drop_path=0.3,
     )
+
+
+def fused():
+    """Fused stages of two convolutions and of one."""
+    sizes = {"channels": 12, "repeats": 2, "se_ratio": 0.25}
+    stages = (
+        FusedMBConvStage(kernel=3, stride=2, expansion=2, **sizes),
+        FusedMBConvStage(kernel=5, stride=1, expansion=1, **sizes),
+    )
+    return dataclasses.replace(every_kind(), stages=stages)
 
 
 def batches(spec):
@@ -186,6 +197,13 @@ def test_evaluation_is_the_plain_network_with_running_statistics(trained):
         got = step.observe(states, (images, labels, mask))
         assert got["seen"] == kept
         assert abs(int(got["correct"]) - want) <= 1
+
+
+def test_fused_stages_train_like_the_plain_network():
+    plain = Plain(fused())
+    *_, want = plain.train()
+    *_, nudged = plain.train(scale=1 + 2e-7)
+    assert_equal_up_to_rounding(chained(plain.spec)[-1], want, nudged)
 
 
 @pytest.mark.slow

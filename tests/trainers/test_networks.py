@@ -16,6 +16,7 @@ from search_space.spec import (
     BottleneckStage,
     ClassifierHead,
     ConvStage,
+    FusedMBConvStage,
     MBConvStage,
     SepConvStage,
     Stem,
@@ -46,6 +47,13 @@ STAGES = {
     "mbconv-se": MBConvStage(**SIZE, expansion=1, se_ratio=0.25),
     "mbconv-pool": MBConvStage(**SIZE, expansion=3, skip="pool"),
     "bottleneck": BottleneckStage(**SIZE, bottleneck=2),
+    "fused-se": FusedMBConvStage(**SIZE, expansion=3, se_ratio=0.25),
+    "fused-one-se-pool": FusedMBConvStage(
+        **SIZE, expansion=1, se_ratio=0.5, skip="pool"
+    ),
+    "fused-edgetpu": FusedMBConvStage(
+        **SIZE, expansion=3, stride_on="projection", expansion_of="output", skip="none"
+    ),
 }
 
 
@@ -98,7 +106,17 @@ def assert_parameters_counted(spec):
     assert compiling.seconds == 0
 
 
-@pytest.mark.parametrize("name", zoo.names())
+def _zoo_names():
+    """Those of over 100 million weights, which take seconds to draw, are slow."""
+    return [
+        pytest.param(
+            name, marks=[pytest.mark.slow] if name.endswith(("v2-l", "v2-xl")) else []
+        )
+        for name in zoo.names()
+    ]
+
+
+@pytest.mark.parametrize("name", _zoo_names())
 def test_zoo_networks_have_the_parameters_that_the_cost_model_counts(name):
     assert_parameters_counted(zoo.load(name))
 
@@ -183,6 +201,9 @@ SHORTCUTS = {
     "mbconv-pool": (pooled, itself),
     # The projection's norm is silenced as well; ResNet activates after the addition.
     "bottleneck": (nothing, lambda x: x / (1 + np.exp(-x))),
+    "fused-se": (nothing, itself),
+    "fused-one-se-pool": (pooled, itself),
+    "fused-edgetpu": (nothing, nothing),
 }
 
 
@@ -205,6 +226,23 @@ def test_with_a_silent_branch_only_the_shortcut_is_left(kind):
         assert got.shape == (2, side, side, 6)
         expected = np.broadcast_to(want(x), got.shape)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_fused_layer_may_stride_in_either_convolution_under_symmetric_padding():
+    """The windows that a strided projection reads are those of a strided expansion."""
+    early, late = (
+        tiny(
+            FusedMBConvStage(**SIZE, expansion=3, stride_on=where), padding="symmetric"
+        )
+        for where in ("expansion", "projection")
+    )
+    images = images_for(early)
+    want, _ = run(classifier.build(early, seed=0), images)
+    got, _ = run(classifier.build(late, seed=0), images)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    same = dataclasses.replace(late, padding="same")
+    other, _ = run(classifier.build(same, seed=0), images)
+    assert np.abs(other - want).max() > 1e-3  # so the law can fail
 
 
 def test_pool_shortcut_by_hand():
@@ -321,16 +359,21 @@ def test_the_drop_rate_grows_with_depth_and_stands_where_the_shortcut_is_added()
     spec = tiny(
         ConvStage(**SIZE | {"stride": 1}, skip="identity", se_ratio=0.5),
         MBConvStage(**SIZE | {"stride": 1}, expansion=3, se_ratio=0.5),
-        drop_path=0.4,
+        FusedMBConvStage(**SIZE | {"stride": 1}, expansion=3, se_ratio=0.5),
+        FusedMBConvStage(**SIZE | {"stride": 1}, expansion=1),
+        drop_path=0.8,
     )
     model = classifier.build(spec, seed=0)
     rates = [
         [unit.drop_rate for unit in block.units if hasattr(unit, "drop_rate")]
         for block in model.blocks[1:-1]
     ]
-    # 0.4 * i / 4; the first conv layer widens the map, and so has no shortcut. An
+    # 0.8 * i / 8; the first conv layer widens the map, and so has no shortcut. An
     # mbconv's rate is that of its projection, behind expansion and gate.
-    assert rates == [[0, 0], [0, 0.1], [0, 0, 0.2], [0, 0, pytest.approx(0.3)]]
+    assert rates == [
+        [0, 0], [0, 0.1], [0, 0, 0.2], [0, 0, pytest.approx(0.3)],
+        [0, 0, 0.4], [0, 0, 0.5], [pytest.approx(0.6)], [pytest.approx(0.7)],
+    ]  # fmt: skip
 
 
 def units_of(model, kind):

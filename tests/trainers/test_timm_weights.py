@@ -7,7 +7,13 @@ import pytest
 
 from nas.training import initial
 from search_space import zoo
-from search_space.spec import ArchSpec, ClassifierHead, MBConvStage, Stem
+from search_space.spec import (
+    ArchSpec,
+    ClassifierHead,
+    FusedMBConvStage,
+    MBConvStage,
+    Stem,
+)
 from trainers.deploy import saved, timm_weights
 from trainers.networks import classifier
 
@@ -168,6 +174,53 @@ def test_weights_of_another_network_are_refused_by_name(weights, change, told):
     change(weights)
     with pytest.raises(saved.WeightsError, match=told):
         timm_weights.named_as_ours(SPEC, weights)
+
+
+# timm's ConvBnAct and EdgeResidual.
+FUSED_SHAPES = {
+    "blocks.0.0.conv.weight": (8, 8, 3, 3),
+    **norm("blocks.0.0.bn1", 8),
+    "blocks.1.0.conv_exp.weight": (16, 8, 5, 5),
+    **norm("blocks.1.0.bn1", 16),
+    "blocks.1.0.se.conv_reduce.weight": (2, 16, 1, 1),
+    "blocks.1.0.se.conv_reduce.bias": (2,),
+    "blocks.1.0.se.conv_expand.weight": (16, 2, 1, 1),
+    "blocks.1.0.se.conv_expand.bias": (16,),
+    "blocks.1.0.conv_pwl.weight": (16, 16, 1, 1),
+    **norm("blocks.1.0.bn2", 16),
+}
+
+
+def fused(**first):
+    size = {"repeats": 1, "expansion": 1, "kernel": 3, "stride": 1, "channels": 8}
+    stages = (
+        FusedMBConvStage(**size | first),
+        FusedMBConvStage(
+            channels=16, kernel=5, stride=2, expansion=2, repeats=1, se_ratio=0.25
+        ),
+    )
+    return dataclasses.replace(SPEC, stages=stages)
+
+
+def test_fused_stages_have_the_names_of_timms_blocks(weights):
+    rng = np.random.default_rng(1)
+    weights = {k: v for k, v in weights.items() if not k.startswith("blocks.")} | {
+        name: rng.uniform(0.5, 1.5, shape) for name, shape in FUSED_SHAPES.items()
+    }
+    ours = timm_weights.named_as_ours(fused(), weights)
+    conv, expand = ours["blocks.1.units.0.kernel"], ours["blocks.2.units.0.kernel"]
+    assert conv[2, 0, 1, 5] == np.float32(weights["blocks.0.0.conv.weight"][5, 1, 2, 0])
+    wanted = weights["blocks.1.0.conv_exp.weight"][9, 3, 4, 1]
+    assert expand[4, 1, 3, 9] == np.float32(wanted)
+    np.testing.assert_array_equal(
+        ours["blocks.2.units.2.norm.mean"],
+        weights["blocks.1.0.bn2.running_mean"].astype(np.float32),
+    )
+
+
+def test_a_gate_before_a_single_convolution_is_nothing_that_timm_has(weights):
+    with pytest.raises(saved.WeightsError, match="got fused_mbconv in stage 0"):
+        timm_weights.named_as_ours(fused(se_ratio=0.25), weights)
 
 
 def test_stages_that_timm_does_not_have_are_refused(weights):

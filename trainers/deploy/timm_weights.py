@@ -1,4 +1,4 @@
-"""Weights of timm's EfficientNets, EfficientNet-Lites and MnasNets, by timm's names.
+"""Weights of timm's EfficientNets (1, 2, Lite, EdgeTPU) and MnasNets, by its names.
 
 timm keeps `conv_stem`, `blocks.<stage>.<layer>`, `conv_head`, `classifier`; kernels are
 `[out, in, k, k]`. Names and shapes do not tell which padding and epsilon weights were
@@ -11,7 +11,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from search_space.spec import MAX_CLASSES, ArchSpec, MBConvStage
+from search_space.spec import (
+    MAX_CLASSES,
+    ArchSpec,
+    FusedMBConvStage,
+    GatedStage,
+    MBConvStage,
+    Stage,
+)
 from trainers.deploy import saved
 from trainers.deploy.saved import WeightsError
 from trainers.deploy.weight_files import Weights
@@ -139,21 +146,33 @@ def _block_names(spec: ArchSpec) -> Iterator[list[tuple[str, str]]]:
     """Yields timm's names of each block's units: of the convolution, of its norm."""
     yield [("conv_stem", "bn1")]
     for i, stage in enumerate(spec.stages):
-        if not isinstance(stage, MBConvStage):
-            raise WeightsError(
-                f"timm's names are known for mbconv stages, got {stage.kind} in stage"
-                f" {i}"
-            )
-        expands = stage.expansion > 1
-        convs = ["conv_pw", "conv_dw"] if expands else ["conv_dw"]
-        project = "conv_pwl" if expands else "conv_pw"
+        convs = _conv_names(i, stage)
         units = [(conv, f"bn{n}") for n, conv in enumerate(convs, 1)]
-        units += [("se", "")] if stage.se_ratio else []
-        units += [(project, f"bn{len(convs) + 1}")]
+        if isinstance(stage, GatedStage) and stage.se_ratio:
+            units.insert(len(units) - 1, ("se", ""))
         for j in range(stage.repeats):
             prefix = f"blocks.{i}.{j}"
             yield [(f"{prefix}.{conv}", f"{prefix}.{norm}") for conv, norm in units]
     yield [("conv_head", "bn2"), ("classifier", "")]
+
+
+def _conv_names(index: int, stage: Stage) -> list[str]:
+    """Returns timm's names of a layer's convolutions."""
+    match stage:
+        case MBConvStage(expansion=1):
+            return ["conv_dw", "conv_pw"]
+        case MBConvStage():
+            return ["conv_pw", "conv_dw", "conv_pwl"]
+        case FusedMBConvStage(expansion=1, se_ratio=0):
+            return ["conv"]
+        case FusedMBConvStage() if stage.expansion > 1:
+            return ["conv_exp", "conv_pwl"]
+        case _:
+            raise WeightsError(
+                "timm's names are known for mbconv stages, and for fused_mbconv ones"
+                " that expand or have no squeeze-and-excitation, got"
+                f" {stage.kind} in stage {index}"
+            )
 
 
 def _length(weights: Weights, name: str, axis: int, most: int) -> int:

@@ -6,11 +6,14 @@ from jaxtyping import Array
 
 from search_space import layers
 from search_space.spec import (
+    STEM_POOL_KERNEL,
+    STEM_POOL_STRIDE,
     Activation,
     ArchSpec,
     BottleneckStage,
     ClassifierHead,
     ConvStage,
+    FusedMBConvStage,
     MBConvStage,
     SepConvStage,
     Stem,
@@ -74,6 +77,8 @@ class BlockBuilder:
                 units = self._sepconv_layer(block, stage)
             case MBConvStage() as stage:
                 units = self._mbconv_layer(block, stage)
+            case FusedMBConvStage() as stage:
+                units = self._fused_mbconv_layer(block, stage)
             case BottleneckStage() as stage:
                 units = self._bottleneck_layer(block, stage)
         shortcut = self._shortcut(block)
@@ -96,7 +101,7 @@ class BlockBuilder:
                 )
 
     def _stem(self, block: layers.Block, stem: Stem) -> Unit:
-        pool = (layers.STEM_POOL_KERNEL, layers.STEM_POOL_STRIDE)
+        pool = (STEM_POOL_KERNEL, STEM_POOL_STRIDE)
         return self._conv(
             block.in_channels,
             block.out_channels,
@@ -146,7 +151,7 @@ class BlockBuilder:
 
     def _mbconv_layer(self, block: layers.Block, stage: MBConvStage) -> list[Unit]:
         units: list[Unit] = []
-        expanded = block.in_channels * stage.expansion
+        expanded = layers.inner_channels(block)
         if stage.expansion > 1:
             units.append(
                 self._conv(block.in_channels, expanded, activation=self._activation)
@@ -157,6 +162,41 @@ class BlockBuilder:
             expanded, block.out_channels, activation=None, drop_rate=block.drop_rate
         )
         return [*units, project]
+
+    def _fused_mbconv_layer(
+        self, block: layers.Block, stage: FusedMBConvStage
+    ) -> list[Unit]:
+        if stage.expansion == 1:
+            return [
+                *self._squeeze_excite(block, block.in_channels),
+                self._conv(
+                    block.in_channels,
+                    block.out_channels,
+                    kernel=stage.kernel,
+                    stride=block.stride,
+                    activation=self._activation,
+                    drop_rate=block.drop_rate,
+                ),
+            ]
+        expanded = layers.inner_channels(block)
+        expanding, projecting = layers.fused_strides(stage, block.stride)
+        return [
+            self._conv(
+                block.in_channels,
+                expanded,
+                kernel=stage.kernel,
+                stride=expanding,
+                activation=self._activation,
+            ),
+            *self._squeeze_excite(block, expanded),
+            self._conv(
+                expanded,
+                block.out_channels,
+                stride=projecting,
+                activation=None,
+                drop_rate=block.drop_rate,
+            ),
+        ]
 
     def _bottleneck_layer(
         self, block: layers.Block, stage: BottleneckStage

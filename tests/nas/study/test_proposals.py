@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import controller
+from controller.conditions import canonical
 from nas.study.proposals import Proposals, SnapshotError
+from search_space import spaces
 
 
 class Scripted:
@@ -242,3 +244,31 @@ def test_a_snapshot_of_something_else_changes_nothing():
     assert own.keys() == after.keys()
     for name, value in own.items():
         np.testing.assert_array_equal(value, after[name])
+
+
+def test_what_does_not_matter_makes_no_new_suggestion():
+    """Not even of a controller that does not know: it is asked for every architecture.
+
+    The space's own view of what matters and the controllers' agree.
+    """
+    space = spaces.load("efficientnetv2").restrict(
+        {
+            "stage[0-5].op": ("fused",),
+            "stage[0-5].kernel": (3,),
+            "stage[0-5].expansion": (4,),
+            "stage[0-2].layers": (1,),
+            "stage[34].layers": (4,),
+            "stage5.layers": (7,),
+        }
+    )
+    assert space.size == 1 + 2 * 2 * 2 * 3
+    for conditions in (space.conditions, ()):
+        c = controller.build(
+            "random", num_choices=space.num_choices, conditions=conditions
+        )
+        proposals = Proposals(c, seed=0, rewards_per_update=3, space=space)
+        found = list(iter(proposals.suggest, None))
+        assert len(found) == len(set(map(space.decode, found))) == space.size
+        np.testing.assert_array_equal(
+            canonical(space.num_choices, space.conditions, np.array(found)), found
+        )
