@@ -87,9 +87,8 @@ def judged(
         return observed
     # The policy has no part in it.
     quiet = {"learning_rate": 0.0} if ours.name == "dyna" else {}
-    c = controller.build(
-        ours.name, num_choices=num_choices, **{**ours.options, **quiet}
-    )
+    options: dict[str, Any] = {**ours.options, **quiet}
+    c = controller.build(ours.name, num_choices=num_choices, **options)
     if not isinstance(c, HasPredictor):
         return observed
     found = c.predict(c.tell(c.init(0), tokens, observed), tokens)

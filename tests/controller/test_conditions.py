@@ -99,9 +99,11 @@ def linear():
     """Dyna's policy with random logits."""
     total = sum(NUM_CHOICES)
     rng = np.random.default_rng(3)
+    decision = np.repeat(np.arange(len(NUM_CHOICES)), NUM_CHOICES)
+    earlier = decision[:, None] < decision
     return linear_policy.Params(
         bias=rng.normal(size=total).astype(np.float32),
-        pairs=rng.normal(size=(total, total)).astype(np.float32),
+        pairs=(rng.normal(size=(total, total)) * earlier).astype(np.float32),
     )
 
 
