@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 from collections.abc import Mapping
+from typing import Any
 
 import controller
 from controller.interface import HasPredictor
