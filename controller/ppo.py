@@ -67,7 +67,7 @@ class PPO:
 
     num_choices: tuple[int, ...]
     conditions: Conditions = ()
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     clip: float = 0.2
     epochs: int = 4
     entropy_weight: float = 1e-5
