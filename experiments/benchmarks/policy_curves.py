@@ -9,6 +9,10 @@ A.2). `ppo-nasnet` and `reinforce` have NASNet's numbers, `ppo` a larger learnin
 A policy that has become sure proposes the same network again: that counts as a child,
 as in the papers, and has the reward that it had.
 
+Means of three seeds at 8,000 children, reward of the last 100 and best: ppo 66.94 and
+66.96, ppo-nasnet 66.89 and 66.93, reinforce 66.60 and 66.92. With a learning rate of
+3e-3, tried on one seed, ppo was sure too early: 66.73 and 66.78.
+
 After every 100 children: the mean reward of the last 100, the best reward so far, and
 the policy's entropy in nats (25.4 where it is uniform). Every finished (method, seed)
 is kept in experiments/results/policy_curves.json; run again, only what is missing is
