@@ -62,7 +62,7 @@ _EXAMPLES = """examples:
 class RunOptions:
     """How long to search, and where to keep it."""
 
-    children: Annotated[int, tyro.conf.arg(metavar="N")] = 80
+    children: Annotated[int, tyro.conf.arg(metavar="N")] = 40
     """Architectures to evaluate, those that turn out infeasible included."""
     confirm: Annotated[int, tyro.conf.arg(metavar="N")] = 10
     """Measure so many of the best again in the end, from fresh seeds: best.json is the

@@ -38,7 +38,7 @@ _OUT_OF_MEMORY = re.compile(
 class ChildConfig:
     """The budget and recipe of every child."""
 
-    steps: int = 100
+    steps: int = 60
     """Training steps."""
     batch_size: int = 32
     """Images in a step."""

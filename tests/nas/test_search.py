@@ -125,7 +125,7 @@ def test_resume_takes_the_options_of_the_journal(run):
     [
         (["--space", "mbconv"], "--space is 'mnasnet', not 'mbconv'"),
         (["--seed", "0"], "--seed is 5, not 0"),  # though 0 is the default
-        (["--steps", "7"], "--steps is 100, not 7"),
+        (["--steps", "7"], "--steps is 60, not 7"),
     ],
 )
 def test_resume_refuses_what_contradicts_the_journal(capsys, run, arguments, told):
