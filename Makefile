@@ -14,7 +14,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
-	$(BIN)/pytest -n 2 --dist loadfile tests search_space controller trainers nas $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests search_space controller trainers nas $(ARGS)
 	$(BIN)/pytest -m installation tests/installation
 
 slow: $(VENV)/installed-dev

@@ -42,8 +42,8 @@ def test_finds_the_best_of_a_separable_space(seed):
 
 
 def test_finds_the_best_of_a_space_of_traps():
-    # Random ones find it with odds 0.02 each.
-    found = [evaluations_until(4.0, TRAPS, traps, 150, seed) for seed in range(4)]
+    # Random ones find it with odds of 0.02 each, and three of six of them with 0.0002.
+    found = [evaluations_until(4.0, TRAPS, traps, 150, seed) for seed in range(6)]
     assert sum(hit is not None for hit in found) >= 3
 
 

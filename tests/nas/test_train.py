@@ -413,7 +413,18 @@ def test_resolutions(own, image_size, asked, side):
 
 def test_the_recipes_say_where_their_resolution_comes_from():
     found = {name: config.resolution for name, config in recipes.RECIPES.items()}
-    assert found == {"short": "data", "efficientnet": "architecture"}
+    assert found.pop("short") == "data"
+    assert set(found) == {
+        "efficientnet", "efficientnetv2", "efficientnetv2-m", "efficientnetv2-l"
+    }  # fmt: skip
+    assert set(found.values()) == {"architecture"}
+
+
+def test_an_unknown_recipe_ends_with_those_there_are(capsys):
+    with pytest.raises(SystemExit) as ended:
+        train.main(["tiny.json", "--recipe", "efficientnetv3"])
+    assert ended.value.code == 2
+    assert "efficientnetv2-m" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -480,7 +491,6 @@ TINY_DIGITS = ["tiny.json", "--dataset", "digits", "--output", "refused"]
         (["tiny.json", "--init", "none.safetensors"], "none.safetensors"),
         (["tiny.json", "--devices", "64", "--output", "x64"], "got 64 of"),
         (["--resume", "nowhere"], "training.json"),
-        (["tiny.json", "--recipe", "efficientnetv3"], "efficientnetv2-m"),
         (
             [*TINY_DIGITS, "--progressive", "--first-resolution", "1"],
             "first_resolution must be from 2, the total stride of tiny, to 8, where",
