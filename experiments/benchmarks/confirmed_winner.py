@@ -11,7 +11,6 @@ with. Writes experiments/results/confirmed_winner.json.
 import dataclasses
 import io
 import json
-import math
 import statistics
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from nas.runs import provenance
 from nas.study import confirmation
 from nas.study.metrics import ACCURACY, Metric
 from nas.study.trial import CompletedTrial
+from nas.training.retrained import standard_error
 from search_space.files import write_whole
 from search_space.spec import ArchSpec
 from trainers.measurement import Measured
@@ -110,12 +110,6 @@ def measure(seed: int, options: Options) -> dict[str, Any]:
     }
 
 
-def _summary(values: Sequence[float]) -> dict[str, float]:
-    """Returns the mean and its standard error."""
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return {"mean": statistics.fmean(values), "standard_error": error}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     options = tyro.cli(Options, args=arguments, description=__doc__)
@@ -132,9 +126,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             r["confirmed_worth"] - r["claimed_worth"] for r in rows
         ],
     }
-    found = {name: _summary(values) for name, values in figures.items()}
+    found = {
+        name: {
+            "mean": statistics.fmean(values),
+            "standard_error": standard_error(values),
+        }
+        for name, values in figures.items()
+    }
     for name, one in found.items():
-        print(f"{name:<28} {one['mean']:7.2f} +- {one['standard_error']:.2f}")
+        error = one["standard_error"]
+        shown = "unknown" if error is None else f"{error:.2f}"
+        print(f"{name:<28} {one['mean']:7.2f} +- {shown}")
     document = {
         **provenance.of_result(),
         "options": {

@@ -16,7 +16,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import json
-import math
 import multiprocessing
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ import tyro
 from nas.runs import journal, provenance
 from nas.study import reward
 from nas.study.trial import CompletedTrial
+from nas.training.retrained import standard_error
 from search_space import codec, cost, spaces
 from search_space.files import write_whole
 from search_space.spec import ArchSpec
@@ -209,29 +209,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f" {one['reward']:.4f} ({one['accuracy']:.2%}, claimed"
             f" {one['claimed']:.4f}), finalists {one['of_all_finalists']:.4f}"
         )
-    summary = {
-        kind: _summary([one["reward"] for one in found if one["kind"] == kind])
+    rewards = {
+        kind: [one["reward"] for one in found if one["kind"] == kind]
         for kind in _SEARCHES
     }
-    for kind, (mean, error) in summary.items():
-        print(f"{kind:<6} {mean:.4f} +- {error:.4f} over {options.seeds} seeds")
+    summary = {
+        kind: {
+            "confirmed_reward": statistics.fmean(values),
+            "standard_error": standard_error(values),
+        }
+        for kind, values in rewards.items()
+    }
+    for kind, one in summary.items():
+        error = one["standard_error"]
+        shown = "unknown" if error is None else f"{error:.4f}"
+        print(
+            f"{kind:<6} {one['confirmed_reward']:.4f} +- {shown} over"
+            f" {options.seeds} seeds"
+        )
     document = {
         **provenance.of_result(),
-        "summary": {
-            kind: {"confirmed_reward": mean, "standard_error": error}
-            for kind, (mean, error) in summary.items()
-        },
+        "summary": summary,
         "searches": found,
         "trainings": rows,
     }
     write_whole(options.output, json.dumps(document, indent=1) + "\n")
     return 0
-
-
-def _summary(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the mean and its standard error."""
-    spread = statistics.stdev(values) if len(values) > 1 else math.nan
-    return statistics.fmean(values), spread / math.sqrt(len(values))
 
 
 if __name__ == "__main__":
